@@ -1,0 +1,242 @@
+/**
+ * What the compute service asks of a hypervisor, in the words of Nova's virt driver (nova/virt/driver.py), and what the
+ * baker asks of it to make a µVM. `lib/compute` and `lib/bake` know this file; only `lib/main.ts` knows an implementation.
+ */
+import type { NetworkInfo } from '../lib/objects';
+import type { Timeline } from '../lib/timeline';
+
+/** Power states by Nova's numbers (nova/compute/power_state.py). */
+export enum PowerState {
+  NOSTATE = 0,
+  RUNNING = 1,
+  PAUSED = 3,
+  SHUTDOWN = 4,
+  CRASHED = 6,
+  SUSPENDED = 7,
+}
+
+/** What a flavor gives to a server. */
+export interface FlavorSpec {
+  readonly name: string;
+  readonly vcpus: number;
+  readonly memoryMb: number;
+  readonly rootGb: number;
+  readonly ephemeralGb: number;
+  readonly swapMb: number;
+  readonly extraSpecs: Readonly<Record<string, string>>;
+}
+
+/** An image as the driver needs it: which one, how it is encoded, and its properties (`hw_*`, `prebake*` ...). */
+export interface ImageSpec {
+  readonly id: string;
+  readonly diskFormat: string;
+  readonly containerFormat: string;
+  /** Bytes of the file in Glance. */
+  readonly sizeBytes: number;
+  readonly minDiskGb: number;
+  readonly minRamMb: number;
+  /** MD5 as Glance's `checksum`, null for images that have none. */
+  readonly checksum: string | null;
+  readonly properties: Readonly<Record<string, string>>;
+}
+
+/** A server as the driver needs it. */
+export interface InstanceSpec {
+  readonly uuid: string;
+  /** libvirt's name for it, from `instance_name_template`: `instance-0000002a`. */
+  readonly name: string;
+  readonly displayName: string;
+  readonly projectId: string;
+  readonly userId: string;
+  readonly flavor: FlavorSpec;
+  readonly image: ImageSpec;
+}
+
+/** A file of a config drive; `path` is relative, such as `openstack/latest/meta_data.json`. */
+export interface ConfigDriveFile {
+  readonly path: string;
+  readonly content: Buffer;
+}
+
+/** Who a server is: the source of both its config drive and the identity message to a µVM's gate. */
+export interface InstanceIdentity {
+  readonly uuid: string;
+  readonly hostname: string;
+  readonly publicKeys: readonly string[];
+  readonly adminPassword: string | null;
+  readonly userData: Buffer | null;
+  /** The whole content of the OpenStack config drive, `network_data.json` included. */
+  readonly files: readonly ConfigDriveFile[];
+  /** Whether Nova asked for the drive to be attached (`Instance.config_drive` or `force_config_drive`). */
+  readonly configDrive: boolean;
+}
+
+/** A µVM, written out and verified, ready to be mapped by a clone. Made by `lib/squirrel`. */
+export interface UvmTemplate {
+  /** Digest that names the µVM. */
+  readonly key: string;
+  readonly imageId: string;
+  readonly platform: UvmPlatform;
+  /** Memory the µVM was baked with; a clone gets the rest of its flavor by hot-plug. */
+  readonly memoryMb: number;
+  /** RAM file, sparse, `memoryMb` long, never written to by clones. */
+  readonly ramPath: string;
+  /** QEMU's device state: a migration stream without RAM. */
+  readonly statePath: string;
+  /** qcow2 with what the baked boot wrote over the image. Its backing file is given when a clone's disk is made. */
+  readonly diskDeltaPath: string;
+}
+
+/** Everything besides the image that must match for a restore to be sound. */
+export interface UvmPlatform {
+  readonly virtType: 'qemu' | 'kvm';
+  /** Canonical, versioned machine type: `pc-i440fx-7.2`. */
+  readonly machineType: string;
+  /** CPU model and, for host models, a digest of the host's CPU. */
+  readonly cpuModel: string;
+  readonly qemuMajorVersion: number;
+  readonly firmware: 'bios';
+  /** Version of the fixed device layout; raised whenever the domain XML of a template changes. */
+  readonly layoutVersion: number;
+  readonly maxVcpus: number;
+  readonly maxMemoryMb: number;
+}
+
+/** How a server came up. */
+export type SpawnOutcome =
+  | { readonly how: 'uvm'; readonly ready: Promise<GuestReady> }
+  | { readonly how: 'cold'; readonly why: string };
+
+/** What a clone's gate reported once it had its new identity and all resources. */
+export interface GuestReady {
+  readonly vcpus: number;
+  readonly memoryMb: number;
+  readonly rootBytes: number;
+  /** Milliseconds each step took inside the guest. */
+  readonly stepsMs: Readonly<Record<string, number>>;
+}
+
+/** One boot, as `ComputeDriver.spawn` takes it. */
+export interface SpawnRequest {
+  readonly instance: InstanceSpec;
+  /** The µVM to restore, or why there is none (the server then boots cold). */
+  readonly template: { readonly uvm: UvmTemplate } | { readonly none: string };
+  /** Settles when Neutron has bound the ports. A restore does not wait for it; the hot-plug does. */
+  readonly network: Promise<NetworkInfo>;
+  /** Settles after `network`; the guest gets no network before it has this. */
+  readonly identity: Promise<InstanceIdentity>;
+  /** Resolves when Neutron reports every VIF plugged; called once the taps exist or are about to. */
+  readonly vifsPlugged: (network: NetworkInfo) => Promise<void>;
+  readonly timeline: Timeline;
+  /** Aborted when the server is deleted during its build; the driver stops and cleans up after itself. */
+  readonly signal: AbortSignal;
+}
+
+/** Resources of this host for the ComputeNode record and the Placement inventory. */
+export interface HostResources {
+  readonly vcpus: number;
+  readonly memoryMb: number;
+  readonly localGb: number;
+  readonly localGbUsed: number;
+  readonly memoryMbUsed: number;
+  readonly diskAvailableLeastGb: number;
+  readonly hypervisorType: 'QEMU';
+  /** libvirt's number: 7002022 for QEMU 7.2.22. */
+  readonly hypervisorVersion: number;
+  readonly hypervisorHostname: string;
+  /** Shape of Nova's cpu_info JSON: arch, model, vendor, topology, features. */
+  readonly cpuInfo: Readonly<Record<string, unknown>>;
+  /** [arch, hypervisor, vm_mode], such as ['x86_64', 'qemu', 'hvm']. */
+  readonly supportedInstances: readonly (readonly [string, string, string])[];
+  /** Placement traits of this host's CPU and driver (`HW_CPU_X86_SSE2`, `COMPUTE_NODE` ...). */
+  readonly traits: readonly string[];
+}
+
+/** A guest changed its power state without being asked by the service: `shutdown`, `crashed`, `paused` ... */
+export interface LifecycleEvent {
+  readonly uuid: string;
+  readonly kind: 'started' | 'stopped' | 'paused' | 'resumed' | 'crashed';
+}
+
+/** Where a VNC client connects. */
+export interface VncConsole {
+  readonly host: string;
+  readonly port: number;
+}
+
+/**
+ * The hypervisor of this host. Every method rejects with an exception of `lib/exceptions.ts`
+ * (`HypervisorUnavailable` when libvirtd cannot be reached, `InstanceNotFound` when the domain is not there).
+ */
+export interface ComputeDriver {
+  /** Connects, probes the virtualisation type, and puts in order what a crash left behind. */
+  initHost(): Promise<void>;
+  close(): Promise<void>;
+  /** Whether libvirtd answers right now. */
+  ping(): Promise<void>;
+  onLifecycle(listener: (event: LifecycleEvent) => void): void;
+  getAvailableResource(): Promise<HostResources>;
+  /** One line as `uptime` prints it (nova: get_host_uptime). */
+  getHostUptime(): Promise<string>;
+
+  /** UUIDs of all domains of this hypervisor. */
+  listInstanceUuids(): Promise<string[]>;
+  /** NOSTATE is never returned for an existing domain; rejects with InstanceNotFound without one. */
+  getPowerState(uuid: string): Promise<PowerState>;
+  /** Starts a new server; on failure or abort nothing of it is left on the host. */
+  spawn(request: SpawnRequest): Promise<SpawnOutcome>;
+  /** Ends the guest and removes its domain, disks, console log and taps. Idempotent. */
+  destroy(instance: Pick<InstanceSpec, 'uuid' | 'name'>): Promise<void>;
+  /** Soft: ask the guest, give it `timeoutMs`; then, or with 0, pull the plug. Idempotent. */
+  powerOff(uuid: string, timeoutMs: number): Promise<void>;
+  /** Starts a stopped guest from its disk, with all that its flavor and network ask for. */
+  powerOn(instance: InstanceSpec, network: NetworkInfo): Promise<void>;
+  /** Soft asks the guest and resolves to false when it did not react in `timeoutMs`. */
+  softReboot(uuid: string, timeoutMs: number): Promise<boolean>;
+  /** Destroys and starts the domain anew from a freshly made definition. */
+  hardReboot(instance: InstanceSpec, network: NetworkInfo): Promise<void>;
+  pause(uuid: string): Promise<void>;
+  unpause(uuid: string): Promise<void>;
+  /** The last `tailLines` lines of the console (all when null). */
+  getConsoleOutput(uuid: string, tailLines: number | null): Promise<string>;
+  getVncConsole(uuid: string): Promise<VncConsole>;
+}
+
+/** What a bake starts from. */
+export interface TemplateRequest {
+  readonly key: string;
+  readonly image: ImageSpec;
+  readonly memoryMb: number;
+  /** Where the guest's RAM lives while it boots; becomes the µVM's RAM. */
+  readonly ramPath: string;
+  /** Where the disk delta is written. */
+  readonly diskDeltaPath: string;
+  /** Content of the bake's own config drive (the gate). */
+  readonly files: readonly ConfigDriveFile[];
+}
+
+/** A guest that is being baked. */
+export interface TemplateGuest {
+  /** Unix socket of the gate's virtio-serial channel. */
+  readonly gateSocketPath: string;
+  readonly consoleLogPath: string;
+  /** Unplugs config drive and throw-away NIC and waits until the guest let go of them. */
+  detachBakeDevices(): Promise<void>;
+  /** Gives the guest's free memory back to the host and back again, so that free pages read as zero. */
+  zeroFreeMemory(timeoutMs: number): Promise<void>;
+  /** Pauses the guest and writes its device state; RAM is then complete in `ramPath`. */
+  capture(statePath: string): Promise<void>;
+  /** Ends the guest; the files stay. Idempotent. */
+  destroy(): Promise<void>;
+  /** Rejects when the guest ends by itself. */
+  readonly ended: Promise<never>;
+}
+
+/** The part of a driver that the baker uses. */
+export interface TemplateDriver {
+  platform(): Promise<UvmPlatform>;
+  /** Boots an image with minimal resources. */
+  bootTemplate(request: TemplateRequest): Promise<TemplateGuest>;
+  /** Restores a clone without any network, has its gate take an identity, and ends it: the proof that a µVM works. */
+  proveTemplate(uvm: UvmTemplate, image: ImageSpec): Promise<GuestReady>;
+}

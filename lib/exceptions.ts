@@ -1,0 +1,103 @@
+/**
+ * Nova's exceptions, by Nova's names (nova/exception.py), as far as a compute service raises them.
+ *
+ * They travel: a call that fails is answered with `{class, module, message, kwargs}`, and nova-api re-raises the class
+ * it finds there, so the name of each class and its HTTP code are part of the wire format.
+ */
+
+/** Base of every exception that Nova's API can re-raise by name; `code` is the HTTP status of the resulting fault. */
+export class NovaException extends Error {
+  /** Python module the class is looked up in by the caller (oslo.messaging allowed_remote_exmods). */
+  readonly novaModule: string = 'nova.exception';
+  readonly code: number = 500;
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** The instance is not (or no longer) on this host or in the database. */
+export class InstanceNotFound extends NovaException {
+  override readonly code = 404;
+}
+/** The instance's state changed under us: `expected_task_state` of Instance.save did not match. */
+export class UnexpectedTaskStateError extends NovaException {}
+/** Nova's way to say that the task was overtaken by a delete. */
+export class UnexpectedDeletingTaskStateError extends UnexpectedTaskStateError {}
+/** The operation does not fit the instance's vm_state, task_state or power_state. */
+export class InstanceInvalidState extends NovaException {}
+/** The guest is not running, though the operation needs it to. */
+export class InstanceNotRunning extends NovaException {}
+/** The host cannot provide what the flavor asks for. */
+export class ComputeResourcesUnavailable extends NovaException {}
+/** The build failed for good: another host would fail as well. */
+export class BuildAbortException extends NovaException {}
+/** The build failed here, another host may succeed. */
+export class RescheduledException extends NovaException {}
+/** Glance has no such image, or not any more. */
+export class ImageNotFound extends NovaException {
+  override readonly code = 404;
+}
+/** The image cannot be booted: wrong format, unsafe contents, larger than the flavor's disk. */
+export class ImageUnacceptable extends NovaException {}
+/** The image's disk is larger than the flavor's root disk. */
+export class FlavorDiskSmallerThanImage extends NovaException {}
+/** The image wants more memory than the flavor has. */
+export class FlavorMemoryTooSmall extends NovaException {}
+/** The downloaded image does not have the checksum Glance promised. */
+export class SignatureVerificationError extends NovaException {}
+/** libvirtd cannot be reached. */
+export class HypervisorUnavailable extends NovaException {}
+/** A network interface could not be plugged in time or at all. */
+export class VirtualInterfaceCreateException extends NovaException {}
+/** Neutron could not bind the port to this host. */
+export class PortBindingFailed extends NovaException {
+  override readonly code = 400;
+}
+/** A port asked for by the user is not there. */
+export class PortNotFound extends NovaException {
+  override readonly code = 404;
+}
+/** A port asked for by the user belongs to another server. */
+export class PortInUse extends NovaException {
+  override readonly code = 409;
+}
+/** A network asked for by the user is not there. */
+export class NetworkNotFound extends NovaException {
+  override readonly code = 404;
+}
+/** Networks could not be set up; the message says why. */
+export class NetworkingFailed extends NovaException {}
+/** The console type is not configured on this host. */
+export class ConsoleTypeUnavailable extends NovaException {
+  override readonly code = 400;
+}
+/** The console type is unknown. */
+export class ConsoleTypeInvalid extends NovaException {
+  override readonly code = 400;
+}
+/** No space is left for the disk or the image. */
+export class DiskSpaceExhausted extends NovaException {}
+/** A reboot failed; the message says why. */
+export class InstanceRebootFailure extends NovaException {}
+/** A power-off failed; the message says why. */
+export class InstancePowerOffFailure extends NovaException {}
+/** The instance could not be torn down. */
+export class InstanceTerminationFailure extends NovaException {}
+/** This host does not do what was asked (Python's builtin, as Nova's drivers raise it). */
+export class NotImplementedError extends NovaException {
+  override readonly novaModule = 'builtins';
+  override readonly code = 501;
+}
+
+/** A one-line description of anything thrown, causes included, safe for a log line or an instance fault. */
+export function describeError(error: unknown): string {
+  const parts: string[] = [];
+  for (let current: unknown = error; current !== undefined && parts.length < 6; ) {
+    const text = current instanceof Error ? current.message : String(current);
+    if (text !== '' && !parts.some((part) => part.includes(text))) parts.push(text);
+    current = current instanceof Error ? current.cause : undefined;
+  }
+  return parts.join(': ').replace(/\s+/g, ' ');
+}

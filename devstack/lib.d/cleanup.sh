@@ -1,0 +1,60 @@
+# shellcheck shell=bash
+# Taking the cloud down: guests, daemons in the order of who needs whom, and for wipe the
+# namespaces, bridges and rules the network agents made. Sourced by all-in-one.
+
+# Guests of this cloud, by the names Nova and prebake give them: a domain of the machine's
+# owner is none of our business.
+destroy_guests() {
+  local domain
+  is_ready libvirtd || return 0
+  virsh -q -c qemu:///system list --name | grep -E '^(instance-|prebake-)' | while read -r domain; do
+    timeout 30 virsh -q -c qemu:///system destroy "$domain"
+  done
+  return 0
+}
+
+down() {
+  local begin=$EPOCHREALTIME control=() infrastructure=() name
+  step guests destroy_guests
+  while read -r name; do
+    case " ${INFRASTRUCTURE[*]} " in
+      *" $name "*) infrastructure+=("$name") ;;
+      *) control+=("$name") ;;
+    esac
+  done < <(all_services)
+  stop_services "${control[@]}"
+  # The broker takes its leave from epmd, libvirtd from virtlogd.
+  stop_services mariadb memcached rabbitmq libvirtd
+  stop_services "${infrastructure[@]}"
+  name=$(all_services | while read -r name; do pids_of "$name"; done)
+  [ -z "$name" ] || fail "these processes would not stop: ${name//$'\n'/ }" "Look at them with ps; kill -9 is yours to use."
+  report 'in all' "$begin"
+}
+
+# Namespaces, taps, bridges, rules and sets have the names that Neutron's agents give them.
+remove_networks() {
+  local name tool
+  ip netns list | sed -n 's/^\(qdhcp-[0-9a-f-]*\).*/\1/p' | while read -r name; do ip netns delete "$name"; done
+  ip -o link show type bridge | sed -n 's/^[0-9]*: \(brq[0-9a-f-]*\)[:@].*/\1/p' | while read -r name; do
+    ip -o link show master "$name" | sed -n 's/^[0-9]*: \(tap[0-9a-f-]*\)[:@].*/\1/p' |
+      while read -r tap; do ip link delete "$tap"; done
+    ip link delete "$name"
+  done
+  for tool in iptables ip6tables; do
+    if "$tool-save" | grep -q neutron-; then "$tool-save" | grep -v neutron- | "$tool-restore"; fi
+  done
+  ipset list -name | grep -E '^N?(IP|ET)v[46]' | while read -r name; do ipset destroy "$name"; done
+  return 0
+}
+
+remove_state() {
+  rm -f "$DASHBOARD" /etc/libvirt/hooks/qemu.d/prebake "$DEVSTACK/openrc"
+  rmdir /etc/libvirt/hooks/qemu.d 2>/dev/null
+  rm -rf "$ETC" "$LIB" "$LOG" "$IMAGES"/*.part
+  find "$RUN" -mindepth 1 ! -name lock -delete
+}
+
+wipe() {
+  down && step networks remove_networks && remove_state
+  echo "Forgotten: the data in $CLOUD. Still here: Debian's packages and the images in $IMAGES."
+}

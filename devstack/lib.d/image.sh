@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# Guest images: built by images/tiny and images/debian when absent, uploaded to Glance when
+# absent. Sourced by all-in-one.
+
+# as_admin COMMAND... : with the administrator's login in its environment.
+as_admin() (
+  # shellcheck disable=SC1091
+  . "$DEVSTACK/openrc" && "$@"
+)
+
+# build_image NAME : images/NAME.qcow2, built in place of an older build script's.
+build_image() {
+  local name=$1 script
+  case $name in
+    tiny) script=tiny ;;
+    debian-12) script=debian ;;
+    *) fail "there is no image named '$name'" "Known: tiny, debian-12." ;;
+  esac
+  script=$DEVSTACK/images/$script
+  [ "$IMAGES/$name.qcow2" -nt "$script" ] && return
+  step "image $name" "$script" "$IMAGES/$name.qcow2" >&2
+}
+
+# image_in_glance NAME FILE-NAME : prints the id of the active image of that name.
+image_in_glance() {
+  local name=$1 file=$IMAGES/$2.qcow2 id checksum
+  checksum=$(sha512sum "$file" | cut -d' ' -f1) || return
+  id=$(as_admin openstack image list --public --name "$name" --status active -f value -c ID | head -n 1) || return
+  if [ -n "$id" ] && [ "$(as_admin openstack image show -f json -c properties "$id" |
+    sed -n 's/.*"os_hash_value": "\([0-9a-f]*\)".*/\1/p')" != "$checksum" ]; then
+    # Built anew since: servers of the old one keep what they have.
+    as_admin openstack image delete "$id" && id=
+  fi
+  [ -n "$id" ] || id=$(as_admin openstack image create --public --disk-format qcow2 --container-format bare \
+    --file "$file" -f value -c id "$name") || return
+  printf '%s\n' "$id"
+}
+
+image() {
+  build_image "$1" || fail "the image $1 could not be built" "The whole log: $LOG/setup-image-$1.log"
+  running glance-api || fail "Glance is not running: the image stays in $IMAGES/$1.qcow2" "Run: all-in-one up"
+  image_in_glance "$1" "$1" || fail "the image $1 is not in Glance" "Look at $LOG/glance-api.log"
+}

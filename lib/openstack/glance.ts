@@ -1,0 +1,129 @@
+/** Images as Glance describes them, and their bytes. What an image's contents are worth is judged elsewhere. */
+import { z } from 'zod';
+import { ImageNotFound, ImageUnacceptable } from '../exceptions';
+import { downloadVerified, type DownloadProgress } from './download';
+import { isHttpError } from './errors';
+import { pathSegment, type KeystoneSession } from './keystone';
+import type { EndpointOptions } from './options';
+import { ServiceClient } from './service-client';
+
+/** An image's record; fits where the driver asks for an `ImageSpec`. */
+export interface GlanceImage {
+  readonly id: string;
+  readonly name: string;
+  /** `active` when it can be downloaded. */
+  readonly status: string;
+  readonly diskFormat: string;
+  readonly containerFormat: string;
+  readonly sizeBytes: number;
+  /** Size of the disk inside, null when Glance does not know it. */
+  readonly virtualSizeBytes: number | null;
+  readonly minDiskGb: number;
+  readonly minRamMb: number;
+  /** MD5 in hex, null when the image has none. */
+  readonly checksum: string | null;
+  /** `sha512` and its hex digest, null for images older than multihash. */
+  readonly hash: { readonly algorithm: string; readonly value: string } | null;
+  /** Everything that is not one of Glance's own fields, as `hw_*` and `prebake*`. */
+  readonly properties: Readonly<Record<string, string>>;
+}
+
+/** What may be given to a download. */
+export interface DownloadOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: DownloadProgress) => void;
+}
+
+const OWN_FIELDS = new Set(
+  (
+    'id name status visibility size virtual_size checksum disk_format container_format protected min_ram min_disk ' +
+    'owner os_hidden os_hash_algo os_hash_value created_at updated_at self file schema tags locations direct_url stores'
+  ).split(' '),
+);
+
+const ImageAnswer = z.looseObject({
+  id: z.string(),
+  name: z.string().nullish(),
+  status: z.string(),
+  disk_format: z.string().nullish(),
+  container_format: z.string().nullish(),
+  size: z.number().nullish(),
+  virtual_size: z.number().nullish(),
+  min_disk: z.number().default(0),
+  min_ram: z.number().default(0),
+  checksum: z.string().nullish(),
+  os_hash_algo: z.string().nullish(),
+  os_hash_value: z.string().nullish(),
+});
+
+/** A client of Glance's v2 API. */
+export class Glance {
+  private readonly client: ServiceClient;
+
+  constructor(session: KeystoneSession, endpoint: EndpointOptions = {}) {
+    this.client = new ServiceClient(session, 'image', endpoint);
+  }
+
+  /** @throws ImageNotFound when there is no such image or it may not be seen */
+  async show(imageId: string, signal?: AbortSignal): Promise<GlanceImage> {
+    try {
+      const path = `/v2/images/${pathSegment(imageId)}`;
+      return imageFrom(await this.client.request(ImageAnswer, { method: 'GET', path, signal }));
+    } catch (error) {
+      throw notFound(error, imageId);
+    }
+  }
+
+  /**
+   * Writes an image's bytes to `toPath`, which appears only once size and checksum are right and the bytes are on disk.
+   * @throws ImageNotFound; ImageUnacceptable when the image has no data (yet); SignatureVerificationError when the
+   *   bytes are not those that Glance promised; DiskSpaceExhausted; the errors of a service call
+   */
+  async download(imageId: string, toPath: string, options: DownloadOptions = {}): Promise<GlanceImage> {
+    const image = await this.show(imageId, options.signal);
+    if (image.status !== 'active') {
+      throw new ImageUnacceptable(
+        `Image ${imageId} is unacceptable: its status is ${image.status}, not active`,
+      );
+    }
+    const path = `/v2/images/${pathSegment(imageId)}/file`;
+    const headers = { Accept: 'application/octet-stream' };
+    const open = async (): Promise<NodeJS.ReadableStream> => {
+      const { stream } = await this.client.stream({ method: 'GET', path, headers, signal: options.signal });
+      return stream;
+    };
+    try {
+      await downloadVerified(open, toPath, image, options);
+    } catch (error) {
+      throw notFound(error, imageId);
+    }
+    return image;
+  }
+}
+
+function imageFrom(answer: z.infer<typeof ImageAnswer>): GlanceImage {
+  const properties: Record<string, string> = {};
+  for (const [name, value] of Object.entries(answer)) {
+    if (!OWN_FIELDS.has(name) && typeof value === 'string') properties[name] = value;
+  }
+  const { os_hash_algo: algorithm, os_hash_value: value } = answer;
+  return {
+    id: answer.id,
+    name: answer.name ?? '',
+    status: answer.status,
+    diskFormat: answer.disk_format ?? '',
+    containerFormat: answer.container_format ?? '',
+    sizeBytes: answer.size ?? 0,
+    virtualSizeBytes: answer.virtual_size ?? null,
+    minDiskGb: answer.min_disk,
+    minRamMb: answer.min_ram,
+    checksum: answer.checksum ?? null,
+    hash: algorithm != null && value != null ? { algorithm, value } : null,
+    properties,
+  };
+}
+
+function notFound(error: unknown, imageId: string): unknown {
+  if (!isHttpError(error, 403, 404)) return error;
+  return new ImageNotFound(`Image ${imageId} could not be found.`, { cause: error });
+}

@@ -1,0 +1,23 @@
+/** Clients of the cloud's other services: Keystone, Glance, Neutron, Placement. */
+export { HttpError, isHttpError, RequestTimeout, ServiceUnreachable, UnexpectedAnswer } from './errors';
+export type { AuthOptions, EndpointOptions } from './options';
+export { EndpointNotFound, KeystoneSession } from './keystone';
+export { DownloadTruncated, type DownloadProgress } from './download';
+export { Glance, type DownloadOptions, type GlanceImage } from './glance';
+export { Neutron, type NeutronFilter, type PortFields } from './neutron';
+export type {
+  NeutronFloatingIp,
+  NeutronNetwork,
+  NeutronPort,
+  NeutronSecurityGroup,
+  NeutronSubnet,
+} from './neutron-records';
+export {
+  InventoryInUse,
+  Placement,
+  ProviderNameTaken,
+  type ConsumerAllocations,
+  type Inventory,
+  type ResourceProvider,
+  type Resources,
+} from './placement';

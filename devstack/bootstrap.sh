@@ -87,8 +87,9 @@ install_dependencies() {
   if [ "$(cat "$stamp" 2>/dev/null)" != "$(dependency_stamp)" ]; then
     install_build_packages
     use_local_node_headers
-    (cd "$ROOT" && npm ci --no-progress --loglevel=error 8>&-) ||
-      stop "npm ci failed" "See what it said above; it needs the npm registry, and node's headers to build lz4."
+    # Locked versions, lock file untouched. Not `npm ci`: it wants binaries for other systems in the lock as well.
+    (cd "$ROOT" && npm install --no-save --no-progress --loglevel=error 8>&-) ||
+      stop "npm install failed" "See what it said above; it needs the npm registry, and node's headers to build lz4."
     dependency_stamp >"$stamp"
   fi
   exec 8>&-

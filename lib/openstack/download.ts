@@ -5,6 +5,7 @@
 import { createHash, getHashes, randomUUID } from 'node:crypto';
 import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type { Readable } from 'node:stream';
 import { DiskSpaceExhausted, SignatureVerificationError } from '../exceptions';
 
 /** How far a download is. */
@@ -42,7 +43,7 @@ const STALL_MS = 60_000;
  * @throws SignatureVerificationError, DiskSpaceExhausted, DownloadTruncated, what `source` throws, the signal's reason
  */
 export async function downloadVerified(
-  source: () => Promise<NodeJS.ReadableStream>,
+  source: () => Promise<Readable>,
   toPath: string,
   expected: Expected,
   options: { readonly signal?: AbortSignal; readonly onProgress?: (progress: DownloadProgress) => void },
@@ -72,7 +73,7 @@ export async function downloadVerified(
 }
 
 async function transfer(
-  stream: NodeJS.ReadableStream,
+  stream: Readable,
   partPath: string,
   expected: Expected,
   options: { readonly onProgress?: (progress: DownloadProgress) => void },
@@ -104,24 +105,24 @@ async function transfer(
     );
     await file.datasync();
   } finally {
-    if ('destroy' in stream && typeof stream.destroy === 'function') stream.destroy();
+    stream.destroy();
     await file?.close();
   }
 }
 
 /** The chunks of a stream; its failures, and silence, count as truncation. */
 async function* chunksOf(
-  stream: NodeJS.ReadableStream,
+  stream: Readable,
   receivedBytes: () => number,
   totalBytes: number,
 ): AsyncGenerator<Buffer> {
-  const chunks = stream[Symbol.asyncIterator]();
+  const chunks = (stream as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
   for (;;) {
     let timer: NodeJS.Timeout | undefined;
     const stalled = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => reject(new Error(`nothing arrived for ${STALL_MS} ms`)), STALL_MS);
     });
-    let next: IteratorResult<string | Buffer>;
+    let next: IteratorResult<Buffer>;
     try {
       next = await Promise.race([chunks.next(), stalled]);
     } catch (error) {
@@ -131,7 +132,7 @@ async function* chunksOf(
       clearTimeout(timer);
     }
     if (next.done === true) return;
-    yield typeof next.value === 'string' ? Buffer.from(next.value) : next.value;
+    yield next.value;
   }
 }
 

@@ -1,4 +1,5 @@
 /** Images as Glance describes them, and their bytes. What an image's contents are worth is judged elsewhere. */
+import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import { ImageNotFound, ImageUnacceptable } from '../exceptions';
 import { downloadVerified, type DownloadProgress } from './download';
@@ -88,7 +89,7 @@ export class Glance {
     }
     const path = `/v2/images/${pathSegment(imageId)}/file`;
     const headers = { Accept: 'application/octet-stream' };
-    const open = async (): Promise<NodeJS.ReadableStream> => {
+    const open = async (): Promise<Readable> => {
       const { stream } = await this.client.stream({ method: 'GET', path, headers, signal: options.signal });
       return stream;
     };
@@ -118,7 +119,7 @@ function imageFrom(answer: z.infer<typeof ImageAnswer>): GlanceImage {
     minDiskGb: answer.min_disk,
     minRamMb: answer.min_ram,
     checksum: answer.checksum ?? null,
-    hash: algorithm != null && value != null ? { algorithm, value } : null,
+    hash: typeof algorithm === 'string' && typeof value === 'string' ? { algorithm, value } : null,
     properties,
   };
 }

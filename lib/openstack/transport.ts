@@ -194,7 +194,7 @@ function explain(body: unknown): { message: string; type: string | null } {
   if (!isRecord(body)) return { message: '', type: null };
   const first = Array.isArray(body['errors']) ? (body['errors'] as unknown[])[0] : undefined;
   const found = [body['NeutronError'], body['error'], first].find((part) => part !== undefined) ?? body;
-  if (!isRecord(found)) return { message: oneLine(String(found)), type: null };
+  if (!isRecord(found)) return { message: typeof found === 'string' ? oneLine(found) : '', type: null };
   const words = found['message'] ?? found['detail'] ?? found['title'];
   const type = found['type'] ?? (first === undefined ? undefined : found['code']);
   return {

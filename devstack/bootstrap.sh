@@ -50,15 +50,12 @@ require_machine() {
   command -v git >/dev/null || stop "git is missing" "apt-get install git"
 }
 
-# Headers that came with this node spare node-gyp a download. npm reads the place from the environment.
-use_local_node_headers() {
+# Headers that came with this node spare node-gyp a download: prints their place, if they fit.
+local_node_headers() {
   local prefix version
-  [ -z "${npm_config_nodedir:-}" ] || return 0
   prefix=$(node -p 'require("node:path").dirname(require("node:path").dirname(process.execPath))')
   version=$(node -p 'process.versions.node.split(".")[0]')
-  if grep -qs "define NODE_MAJOR_VERSION $version\$" "$prefix/include/node/node_version.h"; then
-    export npm_config_nodedir=$prefix
-  fi
+  if grep -qs "define NODE_MAJOR_VERSION $version\$" "$prefix/include/node/node_version.h"; then echo "$prefix"; fi
 }
 
 install_build_packages() {
@@ -81,14 +78,18 @@ dependency_stamp() {
 }
 
 install_dependencies() {
-  local stamp=$ROOT/node_modules/.prebake-stamp
+  local stamp=$ROOT/node_modules/.prebake-stamp nodedir
   exec 8>"/run/lock/prebake-npm-$(printf %s "$ROOT" | sha256sum | cut -c1-12)"
   flock 8
   if [ "$(cat "$stamp" 2>/dev/null)" != "$(dependency_stamp)" ]; then
     install_build_packages
-    use_local_node_headers
+    nodedir=${npm_config_nodedir:-$(local_node_headers)}
     # Locked versions, lock file untouched. Not `npm ci`: it wants binaries for other systems in the lock as well.
-    (cd "$ROOT" && npm install --no-save --no-progress --loglevel=error 8>&-) ||
+    (
+      cd "$ROOT" && exec 8>&-
+      [ -z "$nodedir" ] || export npm_config_nodedir=$nodedir
+      npm install --no-save --no-progress --loglevel=error
+    ) ||
       stop "npm install failed" "See what it said above; it needs the npm registry, and node's headers to build lz4."
     dependency_stamp >"$stamp"
   fi

@@ -17,6 +17,7 @@ down() {
   local begin=$EPOCHREALTIME control=() infrastructure=() name
   step guests destroy_guests
   while read -r name; do
+    # shellcheck disable=SC2153  # the list of services.sh
     case " ${INFRASTRUCTURE[*]} " in
       *" $name "*) infrastructure+=("$name") ;;
       *) control+=("$name") ;;

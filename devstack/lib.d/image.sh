@@ -8,7 +8,7 @@ as_admin() (
   . "$DEVSTACK/openrc" && "$@"
 )
 
-# build_image NAME : images/NAME.qcow2, built in place of an older build script's.
+# build_image NAME : images/NAME.qcow2, unless it is newer than what builds it.
 build_image() {
   local name=$1 script
   case $name in
@@ -17,13 +17,17 @@ build_image() {
     *) fail "there is no image named '$name'" "Known: tiny, debian-12." ;;
   esac
   script=$DEVSTACK/images/$script
-  [ "$IMAGES/$name.qcow2" -nt "$script" ] && return
+  # Older than any of its sources: built anew.
+  if [ -e "$IMAGES/$name.qcow2" ] &&
+    [ -z "$(find "$script" "$DEVSTACK/images/disk.sh" "$script-root" -newer "$IMAGES/$name.qcow2" -type f 2>/dev/null)" ]; then
+    return
+  fi
   step "image $name" "$script" "$IMAGES/$name.qcow2" >&2
 }
 
 # image_in_glance NAME FILE-NAME : prints the id of the active image of that name.
 image_in_glance() {
-  local name=$1 file=$IMAGES/$2.qcow2 id checksum
+  local name=$1 file=$IMAGES/$2.qcow2 id checksum options=()
   checksum=$(sha512sum "$file" | cut -d' ' -f1) || return
   id=$(as_admin openstack image list --public --name "$name" --status active -f value -c ID | head -n 1) || return
   if [ -n "$id" ] && [ "$(as_admin openstack image show -f json -c properties "$id" |
@@ -31,7 +35,8 @@ image_in_glance() {
     # Built anew since: servers of the old one keep what they have.
     as_admin openstack image delete "$id" && id=
   fi
-  [ -n "$id" ] || id=$(as_admin openstack image create --public --disk-format qcow2 --container-format bare \
+  [ "$2" != tiny ] || options=(--min-ram 96)
+  [ -n "$id" ] || id=$(as_admin openstack image create --public "${options[@]}" --disk-format qcow2 --container-format bare \
     --file "$file" -f value -c id "$name") || return
   printf '%s\n' "$id"
 }

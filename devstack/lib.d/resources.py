@@ -12,9 +12,9 @@ DEADLINE_S = 60
 SERVICES = {"nova-conductor", "nova-scheduler"}
 AGENTS = {"neutron-linuxbridge-agent", "neutron-dhcp-agent"}
 
-# name, id, MiB, vCPUs, GB
+# name, id, MiB, vCPUs, GB. Debian's kernel does not unpack itself in less than 96 MiB.
 FLAVORS = (
-    ("m1.nano", "42", 64, 1, 1),
+    ("m1.nano", "42", 96, 1, 1),
     ("m1.micro", "84", 128, 1, 1),
     ("m1.mini", "43", 512, 1, 2),
     ("m1.small", "2", 2048, 2, 10),
@@ -33,18 +33,23 @@ def missing(cloud):
     return (SERVICES - up) | (AGENTS - alive)
 
 
-def wait_for_services(cloud):
+def wait_for(names_of_absent):
+    """Returns when names_of_absent() is empty; at the deadline says which are still absent."""
     deadline = time.monotonic() + DEADLINE_S
-    while absent := missing(cloud):
+    while absent := names_of_absent():
         if time.monotonic() > deadline:
-            raise SystemExit(f"after {DEADLINE_S} s these do not report to the APIs: {', '.join(sorted(absent))}")
+            raise SystemExit(f"after {DEADLINE_S} s not up by the APIs' word: {', '.join(sorted(absent))}")
         time.sleep(0.5)
 
 
 def ensure_flavors(cloud):
-    have = {flavor.name for flavor in cloud.compute.flavors(get_extra_specs=False)}
+    have = {flavor.name: flavor for flavor in cloud.compute.flavors(get_extra_specs=False)}
     for name, identifier, memory_mb, vcpus, disk_gb in FLAVORS:
-        if name not in have:
+        old = have.get(name)
+        if old and (old.ram, old.vcpus, old.disk) != (memory_mb, vcpus, disk_gb):
+            cloud.compute.delete_flavor(old)
+            old = None
+        if not old:
             cloud.compute.create_flavor(id=identifier, name=name, ram=memory_mb, vcpus=vcpus, disk=disk_gb)
 
 
@@ -54,6 +59,12 @@ def ensure_network(cloud):
         cloud.network.create_subnet(
             name="private-subnet", network_id=network.id, ip_version=4, cidr="10.77.0.0/24", enable_dhcp=True
         )
+    wait_for(lambda: [] if dhcp_is_wired(cloud, network) else ["the DHCP port of the network 'private'"])
+
+
+def dhcp_is_wired(cloud, network):
+    ports = cloud.network.ports(network_id=network.id, device_owner="network:dhcp")
+    return any(port.status == "ACTIVE" for port in ports)
 
 
 def ensure_rules(cloud):
@@ -73,7 +84,7 @@ def ensure_rules(cloud):
 
 def main():
     cloud = openstack.connect()
-    wait_for_services(cloud)
+    wait_for(lambda: missing(cloud))
     ensure_flavors(cloud)
     ensure_network(cloud)
     ensure_rules(cloud)

@@ -4,8 +4,9 @@
 
 # Each group needs the ones before it.
 INFRASTRUCTURE=(mariadb memcached epmd rabbitmq virtlogd libvirtd)
-CONTROL=(keystone glance-api placement neutron-server nova-conductor nova-scheduler nova-api
-  nova-novncproxy neutron-linuxbridge neutron-dhcp)
+CONTROL=(keystone glance-api placement neutron-server nova-conductor nova-scheduler nova-api nova-novncproxy)
+# An agent that asks before neutron-server can hear waits a minute for the answer.
+AGENTS=(neutron-linuxbridge neutron-dhcp)
 
 declare -A PORTS=([mariadb]=3306 [memcached]=11211 [epmd]=4369 [rabbitmq]='5672 25672' [keystone]=5000
   [glance-api]=9292 [placement]=8778 [neutron-server]=9696 [nova-api]=8774 [nova-novncproxy]=6080 [horizon]=8088)
@@ -19,7 +20,7 @@ declare -A SETTINGS=([mariadb]="my.cnf" [rabbitmq]="rabbitmq/rabbitmq.conf" [lib
   [neutron-linuxbridge-stock]="neutron.conf ml2.ini stock-linuxbridge.ini")
 
 # The services of this cloud: those of an extra once it has been asked for.
-all_services() { printf '%s\n' "${INFRASTRUCTURE[@]}" "${CONTROL[@]}" && extra_services; }
+all_services() { printf '%s\n' "${INFRASTRUCTURE[@]}" "${CONTROL[@]}" "${AGENTS[@]}" && extra_services; }
 
 is_service() { all_services | grep -qx -- "$1"; }
 
@@ -108,11 +109,13 @@ launch_service() {
   esac
 }
 
-# A daemon without a port is ready when it talks to the broker.
+# talks_to_broker NAME [TITLE] : a daemon without a port is ready when one of its processes
+# (the one with this in its title) is connected to the broker.
 talks_to_broker() {
-  local pid
+  local pid connections
+  connections=$(ss -Htnp state established 'dport = :5672')
   for pid in $(pids_of "$1"); do
-    ss -Htnp state established "dport = :5672" | grep -q "pid=$pid," && return
+    grep -qzF -- "${2:-}" "/proc/$pid/cmdline" 2>/dev/null && [[ $connections = *"pid=$pid,"* ]] && return
   done
   return 1
 }
@@ -124,6 +127,7 @@ is_ready() {
     libvirtd) timeout 10 virsh -q -c qemu:///system version >/dev/null 2>&1 ;;
     # Their port is open before the application is loaded: only an answer counts.
     keystone | placement | horizon) curl -s -o /dev/null --max-time 60 "http://$IP:${PORTS[$1]}/" ;;
+    neutron-server) port_open 9696 && talks_to_broker neutron-server 'rpc worker' ;;
     virtlogd) [ -S /run/libvirt/virtlogd-sock ] ;;
     nova-conductor | nova-scheduler | nova-compute | neutron-linuxbridge* | neutron-dhcp) talks_to_broker "$1" ;;
     *) for port in ${PORTS[$1]}; do port_open "$port" || return; done ;;

@@ -1,0 +1,117 @@
+/**
+ * A libvirtd of a test's own: own mount namespace, own state, own sockets; neither sees the machine's libvirtd nor is seen.
+ * Guests run as root without sandboxing by namespaces or cgroups, as inside containers.
+ */
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { until } from './until';
+
+const run = promisify(execFile);
+
+const QEMU_CONF = `user = "root"
+group = "root"
+security_driver = "none"
+dynamic_ownership = 0
+remember_owner = 0
+cgroup_controllers = [ ]
+namespaces = [ ]
+stdio_handler = "logd"
+`;
+const NAMESPACE = `set -e
+mkdir -p /run/libvirt; mount -t tmpfs tmpfs /run/libvirt
+mount --bind "$1/etc" /etc/libvirt; mount --bind "$1/lib" /var/lib/libvirt
+mount --bind "$1/cache" /var/cache/libvirt; mount --bind "$1/log" /var/log/libvirt
+shift; exec "$@"`;
+
+export class PrivateLibvirtd {
+  private daemon: ChildProcess | undefined;
+  private logd: ChildProcess | undefined;
+
+  private constructor(
+    /** Scratch directory of this daemon, removed with it. */
+    readonly directory: string,
+  ) {}
+
+  static async start(): Promise<PrivateLibvirtd> {
+    const libvirtd = new PrivateLibvirtd(await mkdtemp(join(tmpdir(), 'prebake-libvirtd-')));
+    try {
+      const { directory } = libvirtd;
+      await Promise.all(['lib', 'cache', 'log', 'run'].map((name) => mkdir(join(directory, name))));
+      await cp('/etc/libvirt', join(directory, 'etc'), { recursive: true });
+      await rm(join(directory, 'etc/qemu'), { recursive: true, force: true });
+      await rm(join(directory, 'etc/hooks'), { recursive: true, force: true });
+      await writeFile(join(directory, 'etc/qemu.conf'), QEMU_CONF);
+      await writeFile(
+        join(directory, 'etc/libvirtd.conf'),
+        `auth_unix_rw = "none"\nauth_unix_ro = "none"\nunix_sock_dir = "${directory}/run"\n`,
+      );
+      await writeFile(join(directory, 'namespace.sh'), NAMESPACE);
+      await libvirtd.startDaemon();
+    } catch (error) {
+      await libvirtd.stop();
+      throw error;
+    }
+    return libvirtd;
+  }
+
+  get uri(): string {
+    return `qemu+unix:///system?socket=${this.directory}/run/libvirt-sock`;
+  }
+
+  /** kill -9 of the daemon; its guests live on. */
+  async killDaemon(): Promise<void> {
+    await end(this.daemon, 'SIGKILL');
+    this.daemon = undefined;
+  }
+
+  /** Stops the daemon's answers without closing its sockets. */
+  freeze(frozen: boolean): void {
+    this.daemon?.kill(frozen ? 'SIGSTOP' : 'SIGCONT');
+  }
+
+  async startDaemon(): Promise<void> {
+    const script = join(this.directory, 'namespace.sh');
+    if (this.logd === undefined) {
+      const args = ['-m', '--propagation', 'private', 'bash', script, this.directory];
+      this.logd = spawn(
+        '/usr/bin/unshare',
+        [...args, '/usr/sbin/virtlogd', '-p', join(this.directory, 'virtlogd.pid')],
+        {
+          stdio: 'ignore',
+        },
+      );
+      await until('virtlogd', () => readFile(join(this.directory, 'virtlogd.pid')));
+    }
+    const inside = ['-t', String(this.logd.pid), '-m', '--', '/usr/sbin/libvirtd'];
+    this.daemon = spawn('/usr/bin/nsenter', [...inside, '-p', join(this.directory, 'libvirtd.pid')], {
+      stdio: 'ignore',
+    });
+    await until('libvirtd', () => run('virsh', ['-c', this.uri, 'version'], { timeout: 10_000 }));
+  }
+
+  /** Ends its guests, the daemon, and removes the directory. Idempotent. */
+  async stop(): Promise<void> {
+    if (this.daemon !== undefined) {
+      this.freeze(false);
+      const { stdout } = await run('virsh', ['-c', this.uri, 'list', '--name']);
+      for (const name of stdout.split('\n').filter(Boolean))
+        await run('virsh', ['-c', this.uri, 'destroy', name]);
+    }
+    await end(this.daemon, 'SIGTERM');
+    await end(this.logd, 'SIGTERM');
+    this.daemon = undefined;
+    this.logd = undefined;
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+async function end(child: ChildProcess | undefined, signal: NodeJS.Signals): Promise<void> {
+  if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, 'exit');
+  child.kill(signal);
+  await exited;
+}

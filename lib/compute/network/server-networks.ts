@@ -40,7 +40,8 @@ export interface AllocationRequest {
   readonly requestedNetworks: NovaObject | null;
   /** Names or ids. */
   readonly securityGroups: readonly string[];
-  readonly requester: Requester;
+  /** Without it networks are looked for in this service's name, and external ones are refused. */
+  readonly requester?: Requester;
   readonly signal: AbortSignal;
 }
 
@@ -71,9 +72,9 @@ export class ServerNetworks {
    * @throws PortBindingFailed, PortNotFound, PortInUse, NetworkNotFound and the exceptions of this folder
    */
   async allocate(request: AllocationRequest): Promise<NetworkInfo> {
-    const visible = this.inNameOf(request.requester.authToken);
+    const visible = this.inNameOf(request.requester?.authToken ?? null);
     const requested = requestedNetworks(request.requestedNetworks);
-    const selection: SelectionRequest = { ...request, isAdmin: request.requester.isAdmin };
+    const selection: SelectionRequest = { ...request, isAdmin: request.requester?.isAdmin ?? false };
     const nics = await planNics(this.neutron, visible, requested, selection);
     if (nics.length === 0) return [];
     const groupIds = await securityGroupIds(this.neutron, request.securityGroups, selection);
@@ -190,7 +191,7 @@ export class ServerNetworks {
     const server = { uuid: request.instanceUuid, projectId: request.projectId };
     const { requestedNetworks, requester } = request;
     try {
-      await this.deallocate(server, [], { requestedNetworks, authToken: requester.authToken });
+      await this.deallocate(server, [], { requestedNetworks, authToken: requester?.authToken ?? null });
     } catch (error) {
       this.logger.warn(
         { instance_uuid: server.uuid },

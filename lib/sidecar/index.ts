@@ -1,0 +1,10 @@
+/** What an operator's tools ask the running service: is it well, how fast is it, what did the last boots do. */
+export { BootRecorder } from './boot-recorder';
+export type { Boot, BootOutcome, BootSubject, BootView } from './boot-recorder';
+export { Metrics } from './metrics';
+export type { GaugeSource } from './metrics';
+export { parseListen } from './listen';
+export type { ListenAddress } from './listen';
+export type { CheckResult, ReadinessCheck, ReadinessReport } from './readiness';
+export { createSidecar } from './server';
+export type { Sidecar, SidecarOptions } from './server';

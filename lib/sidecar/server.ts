@@ -1,0 +1,98 @@
+/**
+ * The HTTP server beside the service: `/healthz`, `/readyz`, `/metrics`, `/boots`. It only reads, and listens on loopback
+ * unless the operator says otherwise.
+ */
+import { once } from 'node:events';
+import { type Server, createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import express, { type Express, type NextFunction, type Request, type Response } from 'express';
+import { describeError } from '../exceptions';
+import type { Logger } from '../log';
+import type { BootRecorder } from './boot-recorder';
+import { parseListen } from './listen';
+import type { Metrics } from './metrics';
+import { type ReadinessCheck, checkReadiness } from './readiness';
+
+/** A check that takes longer says that its dependency is down. */
+const CHECK_TIMEOUT_MS = 3000;
+
+export interface SidecarOptions {
+  /** `host:port`; port 0 lets the kernel choose. */
+  readonly listen: string;
+  /** Dependencies by name: amqp, conductor, libvirt, placement. */
+  readonly checks: ReadonlyMap<string, ReadinessCheck>;
+  readonly boots: BootRecorder;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  /** How long each check may take; 3 s unless told. */
+  readonly checkTimeoutMs?: number;
+}
+
+/** A listening sidecar. */
+export interface Sidecar {
+  /** Where it listens, without a trailing slash. */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+function routes(options: SidecarOptions): Express {
+  const app = express();
+  app.disable('x-powered-by');
+  app.get('/healthz', (_request, response) => {
+    response.json({ status: 'ok', pid: process.pid, uptimeS: Math.round(process.uptime()) });
+  });
+  app.get('/readyz', async (_request, response) => {
+    const report = await checkReadiness(options.checks, options.checkTimeoutMs ?? CHECK_TIMEOUT_MS);
+    response.status(report.ready ? 200 : 503).json(report);
+  });
+  app.get('/metrics', async (_request, response) => {
+    response.type(options.metrics.contentType).send(await options.metrics.render());
+  });
+  app.get('/boots', (_request, response) => {
+    response.json({ boots: options.boots.recent() });
+  });
+  app.use((request, response) => {
+    response
+      .status(404)
+      .json({ error: `there is no ${request.path}`, paths: ['/healthz', '/readyz', '/metrics', '/boots'] });
+  });
+  // Express knows an error handler by its four parameters.
+  app.use((error: unknown, request: Request, response: Response, _next: NextFunction) => {
+    options.logger.error({ err: error, path: request.path }, `sidecar: ${describeError(error)}`);
+    response.status(500).json({ error: 'internal error, see the log' });
+  });
+  return app;
+}
+
+function urlOf(server: Server): string {
+  const { address, family, port } = server.address() as AddressInfo;
+  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+}
+
+/**
+ * Starts listening.
+ * @throws Error that names the address when it cannot be listened on
+ */
+export async function createSidecar(options: SidecarOptions): Promise<Sidecar> {
+  const { host, port } = parseListen(options.listen);
+  const server = createServer({ requestTimeout: 10_000, headersTimeout: 5000 }, routes(options));
+  try {
+    server.listen(port, host);
+    await once(server, 'listening');
+  } catch (error) {
+    throw new Error(`[prebake] sidecar_listen: cannot listen on ${options.listen}: ${describeError(error)}`, {
+      cause: error,
+    });
+  }
+  const url = urlOf(server);
+  options.logger.info({ url }, 'sidecar listens');
+  return {
+    url,
+    close: async () => {
+      const closed = once(server, 'close');
+      server.close();
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}

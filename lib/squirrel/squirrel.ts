@@ -1,7 +1,31 @@
-/** The cache of µVMs of one host. */
+/**
+ * The cache of µVMs of one host: add, find, materialise, quarantine, remove, verify.
+ *
+ * A µVM exists exactly when its manifest does. It is written last, after everything it refers to is durable, and removed
+ * first; whatever no manifest refers to is a leftover and goes at the next opportunity. Several processes may use one
+ * cache: changes are made under a lock, reads need none.
+ */
+import { mkdir, readdir, rename, rm, unlink, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { basename, join } from 'node:path';
 import type { Logger } from 'pino';
 import type { UvmTemplate } from '../../drivers/driver';
-import type { UvmDescription, UvmFileName, UvmManifest } from './manifest';
+import { ownedPath, ownerIsAlive, publish, removeDurably, syncDirectory, writeSynced } from './durable';
+import { CacheBusy, DamagedFile, UnknownUvm } from './errors';
+import { CacheLayout } from './layout';
+import { withLock } from './lock';
+import {
+  serialiseManifest,
+  UVM_FILES,
+  uvmKeySchema,
+  type UvmDescription,
+  type UvmFileName,
+  type UvmManifest,
+} from './manifest';
+import { Materialiser } from './materialiser';
+import { Records } from './records';
+import { WorkerPool } from './worker-pool';
+import type { StoredPages } from './tasks';
 
 /** Where the cache is, and who hears of it. */
 export interface SquirrelOptions {
@@ -19,31 +43,297 @@ export interface UvmDraft {
 /** One line of the cache's list. */
 export type CacheEntry =
   | { readonly state: 'ok'; readonly key: string; readonly manifest: UvmManifest }
-  | { readonly state: 'quarantined'; readonly key: string; readonly reason: string; readonly since: string };
+  | {
+      readonly state: 'quarantined';
+      readonly key: string;
+      readonly manifest: UvmManifest;
+      readonly reason: string;
+      readonly since: string;
+    }
+  | { readonly state: 'unreadable'; readonly key: string; readonly reason: string };
 
 /** What a verification found; `problems` name the files. */
 export interface VerifyReport {
   readonly key: string;
+  /** Pages that were read and checked. */
   readonly pages: number;
   readonly problems: readonly string[];
 }
 
+/** Another process that stores a µVM holds the lock for seconds. */
+const LOCK_WAIT_MS = 120_000;
+
 /** The µVMs of this host, in one directory. */
-export abstract class Squirrel {
-  static open(options: SquirrelOptions): Promise<Squirrel> {
-    return Promise.reject(new Error(`not yet: ${options.directory}`));
+export class Squirrel {
+  private readonly workers = new WorkerPool();
+  private readonly materialiser: Materialiser;
+  private readonly records: Records;
+  /** Changes within this process, one after the other: a lock per process says nothing about its own tasks. */
+  private changes: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    private readonly layout: CacheLayout,
+    private readonly logger: Logger,
+  ) {
+    this.materialiser = new Materialiser(layout, this.workers);
+    this.records = new Records(layout);
   }
-  abstract readonly directory: string;
-  /** Stores a µVM; resolves once it survives a power cut. Replaces one of the same key and lifts its quarantine. */
-  abstract add(draft: UvmDraft, onProgress?: (percent: number) => void): Promise<UvmManifest>;
-  /** The µVM of this key, or undefined when there is none or it is in quarantine. */
-  abstract find(key: string): Promise<UvmManifest | undefined>;
-  abstract list(): Promise<CacheEntry[]>;
-  /** Why this µVM is not offered, or undefined. */
-  abstract quarantined(key: string): Promise<string | undefined>;
-  abstract materialise(key: string): Promise<UvmTemplate>;
-  abstract quarantine(key: string, reason: string): Promise<void>;
-  abstract remove(key: string): Promise<void>;
-  abstract verify(key: string): Promise<VerifyReport>;
-  abstract close(): Promise<void>;
+
+  /** Opens the cache, creating it if need be, and removes what crashed processes left in it. */
+  static async open(options: SquirrelOptions): Promise<Squirrel> {
+    const layout = new CacheLayout(options.directory);
+    for (const directory of layout.directories) await mkdir(directory, { recursive: true, mode: 0o755 });
+    await writeFile(layout.marker, '');
+    const squirrel = new Squirrel(layout, options.logger);
+    try {
+      await squirrel.change(0, () => squirrel.tidy());
+    } catch (error) {
+      if (!(error instanceof CacheBusy)) throw error;
+      options.logger.info('another process is changing the cache: leftovers stay until the next start');
+    }
+    return squirrel;
+  }
+
+  get directory(): string {
+    return this.layout.directory;
+  }
+
+  /** Where the baker may put its scratch: on the same file system, known to the libvirt hook. */
+  get bakesDirectory(): string {
+    return this.layout.bakes;
+  }
+
+  /**
+   * Stores a µVM; resolves once it survives a power cut. Replaces one of the same key and lifts its quarantine.
+   * Order: pack, maps, their directories; only then the manifest.
+   */
+  async add(draft: UvmDraft, onProgress?: (percent: number) => void): Promise<UvmManifest> {
+    const key = uvmKeySchema.parse(draft.description.key);
+    return await this.change(LOCK_WAIT_MS, async () => {
+      const packPath = await ownedPath(this.layout.staging);
+      const temporary = [packPath];
+      try {
+        const packs = (await this.packIds()).map((id) => ({ id, path: this.layout.pack(id) }));
+        const files = UVM_FILES.map((file) => draft.files[file]);
+        const stored = await this.workers.run('store', { files, packs, packPath }, onProgress);
+        const manifest = manifestOf(draft.description, stored);
+        if (stored.newPack === null) await unlink(packPath);
+        else await publish(packPath, this.layout.pack(stored.newPack.id));
+        for (const [position, file] of UVM_FILES.entries()) {
+          const path = await ownedPath(this.layout.staging);
+          temporary.push(path);
+          await writeSynced(path, stored.files[position]?.map ?? new Uint8Array());
+          await publish(path, this.layout.map(manifest.files[file].map));
+        }
+        const path = await ownedPath(this.layout.staging);
+        temporary.push(path);
+        await writeSynced(path, serialiseManifest(manifest));
+        await publish(path, this.layout.manifest(key));
+        await removeDurably(this.layout.quarantined(key));
+        await this.materialiser.remove(key);
+        await this.dropUnreferenced();
+        return manifest;
+      } finally {
+        for (const path of temporary) await rm(path, { force: true });
+      }
+    });
+  }
+
+  /**
+   * The µVM of this key, or undefined when there is none or it is in quarantine.
+   * Rejects with DamagedFile or UnsupportedFormat when there is one that cannot be read.
+   */
+  async find(key: string): Promise<UvmManifest | undefined> {
+    const manifest = await this.records.manifest(key);
+    if (manifest === undefined) return undefined;
+    return (await this.records.quarantine(manifest)) === undefined ? manifest : undefined;
+  }
+
+  /** Everything in the cache, by key. */
+  async list(): Promise<CacheEntry[]> {
+    const entries: CacheEntry[] = [];
+    for (const key of await this.records.keys()) {
+      try {
+        const manifest = await this.records.manifest(key);
+        if (manifest === undefined) continue;
+        const quarantine = await this.records.quarantine(manifest);
+        if (quarantine === undefined) entries.push({ state: 'ok', key, manifest });
+        else entries.push({ state: 'quarantined', key, manifest, ...quarantine });
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        entries.push({ state: 'unreadable', key, reason });
+      }
+    }
+    return entries;
+  }
+
+  /** Why this µVM is not offered although it is there, or undefined. */
+  async quarantined(key: string): Promise<string | undefined> {
+    const manifest = await this.records.manifest(key);
+    return manifest && (await this.records.quarantine(manifest))?.reason;
+  }
+
+  /**
+   * Writes the µVM out for clones, if that is not done yet. Every page is checked against its hash; a µVM that fails
+   * goes into quarantine and the call rejects with what is damaged.
+   */
+  async materialise(key: string): Promise<UvmTemplate> {
+    const manifest = await this.find(key);
+    if (manifest === undefined) throw new UnknownUvm(key);
+    try {
+      const files = await this.materialiser.files(manifest);
+      return {
+        key,
+        imageId: manifest.image.id,
+        platform: manifest.platform,
+        memoryMb: manifest.memoryMb,
+        ramPath: files.ram,
+        statePath: files.state,
+        diskDeltaPath: files.disk,
+      };
+    } catch (error) {
+      if (error instanceof DamagedFile) await this.condemn(manifest, error);
+      throw error;
+    }
+  }
+
+  /** Takes a µVM out of use until it is baked anew; its manifest stays for whoever wants to look at it. */
+  async quarantine(key: string, reason: string): Promise<void> {
+    const manifest = await this.records.manifest(key);
+    if (manifest === undefined) throw new UnknownUvm(key);
+    await this.putAside(manifest, reason);
+  }
+
+  /** Removes a µVM and the pages only it had. Guests made from it live on. Nothing there is fine. */
+  async remove(key: string): Promise<void> {
+    uvmKeySchema.parse(key);
+    await this.change(LOCK_WAIT_MS, async () => {
+      await removeDurably(this.layout.manifest(key));
+      await removeDurably(this.layout.quarantined(key));
+      await this.materialiser.remove(key);
+      await this.dropUnreferenced();
+    });
+  }
+
+  /** Reads every page of a µVM, and its written-out files; reports what is damaged without changing anything. */
+  async verify(key: string): Promise<VerifyReport> {
+    const manifest = await this.records.manifest(key);
+    if (manifest === undefined) throw new UnknownUvm(key);
+    const problems: string[] = [];
+    let pages = 0;
+    const attempt = async (work: () => Promise<number>): Promise<void> => {
+      try {
+        pages += await work();
+      } catch (error) {
+        if (!(error instanceof DamagedFile)) throw error;
+        problems.push(error.message);
+      }
+    };
+    for (const file of UVM_FILES) {
+      await attempt(async () => {
+        await this.materialiser.extents(manifest, file);
+        return 0;
+      });
+    }
+    for (const id of manifest.packs) {
+      await attempt(async () => (await this.workers.run('check', { id, path: this.layout.pack(id) })).pages);
+    }
+    if (problems.length === 0) problems.push(...(await this.materialiser.compare(manifest)));
+    return { key, pages, problems };
+  }
+
+  /** Waits for changes in hand and ends the worker threads. */
+  async close(): Promise<void> {
+    await this.changes;
+    await this.workers.close();
+  }
+
+  /** Runs a change after those before it, while no other process changes the cache. */
+  private async change<T>(waitMs: number, work: () => Promise<T>): Promise<T> {
+    const result = this.changes.then(() => withLock(this.layout.lock, waitMs, work));
+    this.changes = result.catch(() => undefined);
+    return await result;
+  }
+
+  /** Removes leftovers. The lock is held, so what is staged belongs to nobody or to a change that crashed. */
+  private async tidy(): Promise<void> {
+    for (const name of await readdir(this.layout.staging)) {
+      if (!(await ownerIsAlive(name)))
+        await rm(join(this.layout.staging, name), { recursive: true, force: true });
+    }
+    await this.materialiser.tidy();
+    await this.dropUnreferenced();
+  }
+
+  /** Removes packs and maps that no manifest refers to; does nothing while a manifest cannot be read. */
+  private async dropUnreferenced(): Promise<void> {
+    const packs = new Set<string>();
+    const maps = new Set<string>();
+    for (const key of await this.records.keys()) {
+      let manifest: UvmManifest | undefined;
+      try {
+        manifest = await this.records.manifest(key);
+      } catch (error) {
+        this.logger.warn({ key, err: error }, 'unreadable manifest: nothing is cleaned up');
+        return;
+      }
+      for (const id of manifest?.packs ?? []) packs.add(id);
+      for (const file of UVM_FILES) if (manifest !== undefined) maps.add(manifest.files[file].map);
+    }
+    for (const [directory, suffix, inUse] of [
+      [this.layout.packs, '.pack', packs],
+      [this.layout.maps, '.map', maps],
+    ] as const) {
+      for (const name of await readdir(directory)) {
+        if (!inUse.has(basename(name, suffix))) await rm(join(directory, name), { force: true });
+      }
+      await syncDirectory(directory);
+    }
+  }
+
+  /** A page was not what was stored: no µVM may refer to that pack any more, and this one is not offered. */
+  private async condemn(manifest: UvmManifest, damage: DamagedFile): Promise<void> {
+    const now = await this.records.manifest(manifest.key);
+    // Removed or baked anew meanwhile: then its old pages are rightly gone.
+    if (now?.bakedAt !== manifest.bakedAt) return;
+    await this.putAside(manifest, damage.message);
+    if (manifest.packs.some((id) => this.layout.pack(id) === damage.path)) {
+      await rename(damage.path, `${damage.path}.damaged`).catch(ignoreMissing);
+    }
+  }
+
+  private async putAside(manifest: UvmManifest, reason: string): Promise<void> {
+    this.logger.error({ key: manifest.key, reason }, 'µVM put into quarantine');
+    await this.records.writeQuarantine(manifest, reason);
+    await this.materialiser.remove(manifest.key);
+  }
+
+  private async packIds(): Promise<string[]> {
+    const names = await readdir(this.layout.packs);
+    return names.filter((name) => name.endsWith('.pack')).map((name) => basename(name, '.pack'));
+  }
+}
+
+function ignoreMissing(error: unknown): void {
+  if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+}
+
+function manifestOf(description: UvmDescription, stored: StoredPages): UvmManifest {
+  const file = (position: number): UvmManifest['files']['ram'] => {
+    const pages = stored.files[position];
+    if (pages === undefined) throw new RangeError(`file ${position} was not stored`);
+    const { map, ...counts } = pages;
+    return { ...counts, map: sha256(map) };
+  };
+  const maps = stored.files.reduce((sum, { map }) => sum + map.length, 0);
+  return {
+    ...description,
+    files: { ram: file(0), disk: file(1), state: file(2) },
+    packs: [...stored.packIds],
+    addedBytes: (stored.newPack?.bytes ?? 0) + maps,
+  };
+}
+
+function sha256(content: Uint8Array): string {
+  return createHash('sha256').update(content).digest('hex');
 }

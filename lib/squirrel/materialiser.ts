@@ -1,0 +1,193 @@
+/**
+ * Writes µVMs out for clones to map: sparse, read-only, every page checked on the way.
+ *
+ * What was written is trusted until the host reboots and is therefore not synced: a power cut takes it away by its boot
+ * id. Concurrent requests for one µVM share the work; another process that was faster is fine, too.
+ */
+import { chmod, mkdir, readFile, readdir, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { ownedPath, ownerIsAlive } from './durable';
+import { DamagedFile } from './errors';
+import { MATERIALISED_NAMES, type CacheLayout } from './layout';
+import { UVM_FILES, uvmKeySchema, type UvmFileName, type UvmManifest } from './manifest';
+import { parsePageMap, splitExtents, type Extent } from './page-map';
+import type { PackFile } from './tasks';
+import type { WorkerPool } from './worker-pool';
+
+const WRITTEN_NAME = 'written.json';
+const writtenSchema = z.object({ bootId: z.string(), maps: z.array(z.string()) });
+
+/** Paths of a µVM that was written out. */
+export type WrittenFiles = Readonly<Record<UvmFileName, string>>;
+
+/** The materialised µVMs of a cache. */
+export class Materialiser {
+  private readonly inHand = new Map<string, Promise<WrittenFiles>>();
+
+  constructor(
+    private readonly layout: CacheLayout,
+    private readonly workers: WorkerPool,
+  ) {}
+
+  /** Removes what is left from before a reboot, and what crashed writers left. */
+  async tidy(): Promise<void> {
+    const bootId = await currentBootId();
+    for (const name of await readdir(this.layout.materialised)) {
+      const path = join(this.layout.materialised, name);
+      const stale = uvmKeySchema.safeParse(name).success
+        ? (await writtenInBoot(path)) !== bootId
+        : !(await ownerIsAlive(name));
+      if (stale) await rm(path, { recursive: true, force: true });
+    }
+  }
+
+  /** The files of a µVM, written now if they are not there. Rejects with DamagedFile when its pages are not sound. */
+  async files(manifest: UvmManifest): Promise<WrittenFiles> {
+    const running = this.inHand.get(manifest.key);
+    if (running !== undefined) return await running;
+    const work = this.ensure(manifest).finally(() => this.inHand.delete(manifest.key));
+    this.inHand.set(manifest.key, work);
+    return await work;
+  }
+
+  /** Forgets the written files of a µVM; guests that have them open keep them. */
+  async remove(key: string): Promise<void> {
+    const path = this.layout.written(key);
+    const gone = await ownedPath(this.layout.materialised);
+    try {
+      await rename(path, gone);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+      throw error;
+    }
+    await rm(gone, { recursive: true, force: true });
+  }
+
+  /** Reads written files back and compares them with the store; nothing written is fine. Returns problems. */
+  async compare(manifest: UvmManifest): Promise<string[]> {
+    if ((await writtenInBoot(this.layout.written(manifest.key))) === undefined) return [];
+    const problems: string[] = [];
+    for (const file of UVM_FILES) {
+      try {
+        await this.workers.run('compare', {
+          extents: await this.extents(manifest, file),
+          packs: this.packFiles(manifest),
+          path: this.layout.writtenFile(manifest.key, file),
+          sizeBytes: manifest.files[file].sizeBytes,
+        });
+      } catch (error) {
+        problems.push(error instanceof Error ? error.message : String(error));
+      }
+    }
+    return problems;
+  }
+
+  /** The page map of a file, checked. */
+  async extents(manifest: UvmManifest, file: UvmFileName): Promise<Extent[]> {
+    const { map, sizeBytes } = manifest.files[file];
+    const path = this.layout.map(map);
+    let content: Buffer;
+    try {
+      content = await readFile(path);
+    } catch (error) {
+      throw new DamagedFile(path, 'cannot be read', { cause: error });
+    }
+    return parsePageMap(content, path, map, sizeBytes, manifest.packs.length);
+  }
+
+  private packFiles(manifest: UvmManifest): PackFile[] {
+    return manifest.packs.map((id) => ({ id, path: this.layout.pack(id) }));
+  }
+
+  private async ensure(manifest: UvmManifest): Promise<WrittenFiles> {
+    const directory = this.layout.written(manifest.key);
+    if (!(await this.isWritten(manifest))) {
+      await this.remove(manifest.key);
+      const temporary = await ownedPath(this.layout.materialised);
+      try {
+        await this.write(manifest, temporary);
+        await rename(temporary, directory);
+      } catch (error) {
+        await rm(temporary, { recursive: true, force: true });
+        // Another process may have put the same files there meanwhile.
+        if (!(isOccupied(error) && (await this.isWritten(manifest)))) throw error;
+      }
+    }
+    return {
+      ram: join(directory, MATERIALISED_NAMES.ram),
+      disk: join(directory, MATERIALISED_NAMES.disk),
+      state: join(directory, MATERIALISED_NAMES.state),
+    };
+  }
+
+  /** Whether the files are there, of this boot and of this very manifest (a µVM can be baked anew under its key). */
+  private async isWritten(manifest: UvmManifest): Promise<boolean> {
+    const record = await readWritten(this.layout.written(manifest.key));
+    if (record?.bootId !== (await currentBootId())) return false;
+    if (record.maps.join() !== mapsOf(manifest).join()) return false;
+    for (const file of UVM_FILES) {
+      const path = this.layout.writtenFile(manifest.key, file);
+      const size = await stat(path).then(
+        (found) => found.size,
+        () => -1,
+      );
+      if (size !== manifest.files[file].sizeBytes) return false;
+    }
+    return true;
+  }
+
+  private async write(manifest: UvmManifest, directory: string): Promise<void> {
+    await mkdir(directory, { mode: 0o755 });
+    const packs = this.packFiles(manifest);
+    const parts: { path: string; extents: readonly Extent[] }[] = [];
+    for (const file of UVM_FILES) {
+      const path = join(directory, MATERIALISED_NAMES[file]);
+      await writeFile(path, '', { flag: 'wx', mode: 0o644 });
+      const extents = await this.extents(manifest, file);
+      for (const part of splitExtents(extents, file === 'ram' ? this.workers.size : 1)) {
+        parts.push({ path, extents: part });
+      }
+    }
+    await allOrFirstError(parts.map((part) => this.workers.run('write', { ...part, packs })));
+    for (const file of UVM_FILES) {
+      const path = join(directory, MATERIALISED_NAMES[file]);
+      // Adds zero pages at the end, and cuts off what the last page has beyond the end of the file.
+      await truncate(path, manifest.files[file].sizeBytes);
+      await chmod(path, 0o444);
+    }
+    const record = { bootId: await currentBootId(), maps: mapsOf(manifest) };
+    await writeFile(join(directory, WRITTEN_NAME), JSON.stringify(record));
+  }
+}
+
+/** Waits for all, so that nobody still writes when this rejects. */
+async function allOrFirstError(work: readonly Promise<unknown>[]): Promise<void> {
+  const results = await Promise.allSettled(work);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}
+
+function mapsOf(manifest: UvmManifest): string[] {
+  return UVM_FILES.map((file) => manifest.files[file].map);
+}
+
+function isOccupied(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException).code;
+  return code === 'ENOTEMPTY' || code === 'EEXIST';
+}
+
+async function currentBootId(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+}
+
+async function readWritten(directory: string): Promise<z.infer<typeof writtenSchema> | undefined> {
+  try {
+    return writtenSchema.parse(JSON.parse(await readFile(join(directory, WRITTEN_NAME), 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+async function writtenInBoot(directory: string): Promise<string | undefined> {
+  return (await readWritten(directory))?.bootId;
+}

@@ -1,0 +1,42 @@
+/** Entry of a worker thread: runs one task at a time and posts progress and the result, or the error in parts. */
+import { parentPort } from 'node:worker_threads';
+import { DamagedFile, UnsupportedFormat } from './errors';
+import { TASKS, type TaskName, type Tasks } from './tasks';
+
+/** What the pool posts. */
+export type WorkerRequest = { [Name in TaskName]: { name: Name; input: Tasks[Name]['input'] } }[TaskName];
+
+/** What a worker posts. Classes do not survive the way between threads, so errors are taken apart. */
+export type WorkerMessage =
+  | { kind: 'progress'; percent: number }
+  | { kind: 'result'; value: unknown }
+  | { kind: 'damaged'; path: string; problem: string }
+  | { kind: 'unsupported'; path: string; found: string; expected: string }
+  | { kind: 'error'; message: string; code: string | undefined };
+
+function describe(error: unknown): WorkerMessage {
+  if (error instanceof DamagedFile) return { kind: 'damaged', path: error.path, problem: error.problem };
+  if (error instanceof UnsupportedFormat) {
+    return { kind: 'unsupported', path: error.path, found: error.found, expected: error.expected };
+  }
+  if (error instanceof Error) {
+    return { kind: 'error', message: error.message, code: (error as NodeJS.ErrnoException).code };
+  }
+  return { kind: 'error', message: String(error), code: undefined };
+}
+
+function run<Name extends TaskName>(name: Name, input: Tasks[Name]['input']): Tasks[Name]['output'] {
+  return TASKS[name](input, (percent) => post({ kind: 'progress', percent }));
+}
+
+function post(message: WorkerMessage): void {
+  parentPort?.postMessage(message);
+}
+
+parentPort?.on('message', (request: WorkerRequest) => {
+  try {
+    post({ kind: 'result', value: run(request.name, request.input) });
+  } catch (error) {
+    post(describe(error));
+  }
+});

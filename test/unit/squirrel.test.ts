@@ -1,0 +1,220 @@
+/** The cache of µVMs, on real files: what goes in comes out, damage is found by name, crashes leave nothing half done. */
+import { mkdtemp, open, readFile, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pino from 'pino';
+import { DamagedFile, Squirrel, UnknownUvm, UnsupportedFormat } from '../../lib/squirrel';
+import { keyOf, makeDraft, page } from '../support/squirrel';
+
+const logger = pino({ level: 'silent' });
+const ZERO = Buffer.alloc(4096);
+let directory: string;
+let cache: string;
+let squirrel: Squirrel;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'squirrel-'));
+  cache = join(directory, 'cache');
+  squirrel = await Squirrel.open({ directory: cache, logger });
+});
+afterEach(async () => {
+  await squirrel.close();
+  await rm(directory, { recursive: true, force: true });
+});
+
+async function filesIn(path: string): Promise<string[]> {
+  const entries = await readdir(path, { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+}
+
+async function flipByte(path: string, position: number): Promise<void> {
+  const handle = await open(path, 'r+');
+  const byte = Buffer.alloc(1);
+  await handle.read(byte, 0, 1, position);
+  byte.writeUInt8(byte.readUInt8(0) ^ 0x40);
+  await handle.write(byte, 0, 1, position);
+  await handle.close();
+}
+
+/** A mixture of zero, repeated, compressible and random pages, in runs, by a small generator with a fixed seed. */
+function mixedPages(count: number, seed: number): Buffer[] {
+  let state = seed;
+  const next = (below: number): number => {
+    state = (state * 1103515245 + 12345) % 2147483648;
+    return state % below;
+  };
+  const pages: Buffer[] = [];
+  while (pages.length < count) {
+    const kind = next(4);
+    const run = 1 + next(40);
+    for (let index = 0; index < run; index += 1) {
+      if (kind === 0) pages.push(ZERO);
+      else if (kind === 1) pages.push(page('the same everywhere'));
+      else pages.push(page(`${seed} ${pages.length}`, kind === 2));
+    }
+  }
+  return pages.slice(0, count);
+}
+
+test('files come back as they were, sparse and read-only', async () => {
+  const ram = mixedPages(1500, 7);
+  const disk = Buffer.concat([page('d', false), Buffer.from('an odd end')]);
+  const draft = await makeDraft(directory, 'a', ram, disk);
+  await squirrel.add(draft);
+
+  const template = await squirrel.materialise(keyOf('a'));
+
+  expect((await readFile(template.ramPath)).equals(Buffer.concat(ram))).toBe(true);
+  expect((await readFile(template.diskDeltaPath)).equals(disk)).toBe(true);
+  expect(await readFile(template.statePath, 'utf8')).toBe(await readFile(draft.files.state, 'utf8'));
+  const found = await stat(template.ramPath);
+  expect(found.mode & 0o777).toBe(0o444);
+  const nonZero = ram.filter((one) => !one.equals(ZERO)).length;
+  expect(found.blocks * 512).toBeLessThanOrEqual(nonZero * 4096 + 64 * 1024);
+  expect((await squirrel.verify(keyOf('a'))).problems).toEqual([]);
+});
+
+test('pages are stored once, within a µVM and across', async () => {
+  const pages = Array.from({ length: 64 }, (_, index) => page(`p${index}`, false));
+  const first = await squirrel.add(await makeDraft(directory, 'a', [...pages, ...pages, ZERO]));
+  expect(first.files.ram).toMatchObject({ pages: 128, newPages: 64 });
+  const second = await squirrel.add(await makeDraft(directory, 'b', [...pages].reverse()));
+  expect(second.files.ram).toMatchObject({ pages: 64, newPages: 0 });
+  expect(second.addedBytes).toBeLessThan(16 * 1024);
+  await squirrel.remove(keyOf('a'));
+  const template = await squirrel.materialise(keyOf('b'));
+  expect((await readFile(template.ramPath)).equals(Buffer.concat([...pages].reverse()))).toBe(true);
+});
+
+test('a µVM without any page of its own needs no pack', async () => {
+  const manifest = await squirrel.add(await makeDraft(directory, 'a', [ZERO, ZERO], Buffer.alloc(0)));
+  expect(manifest.files.ram).toMatchObject({ sizeBytes: 8192, pages: 0 });
+  const template = await squirrel.materialise(keyOf('a'));
+  expect((await stat(template.ramPath)).size).toBe(8192);
+  expect((await stat(template.diskDeltaPath)).size).toBe(0);
+});
+
+test('removal frees what nothing else needs and leaves no file', async () => {
+  const before = await filesIn(cache);
+  await squirrel.add(await makeDraft(directory, 'a', mixedPages(100, 1)));
+  await squirrel.materialise(keyOf('a'));
+  await squirrel.remove(keyOf('a'));
+  expect(await filesIn(cache)).toEqual(before);
+  await expect(squirrel.materialise(keyOf('a'))).rejects.toBeInstanceOf(UnknownUvm);
+});
+
+test('concurrent boots write a µVM out once', async () => {
+  await squirrel.add(await makeDraft(directory, 'a', mixedPages(800, 3)));
+  const templates = await Promise.all(Array.from({ length: 8 }, () => squirrel.materialise(keyOf('a'))));
+  expect(new Set(templates.map((template) => template.ramPath)).size).toBe(1);
+  const inode = (await stat(templates[0]?.ramPath ?? '')).ino;
+  await squirrel.materialise(keyOf('a'));
+  const again = await Squirrel.open({ directory: cache, logger });
+  expect((await stat((await again.materialise(keyOf('a'))).ramPath)).ino).toBe(inode);
+  await again.close();
+});
+
+test('a µVM baked anew replaces the old one, also where it was written out', async () => {
+  await squirrel.add(await makeDraft(directory, 'a', [page('old')]));
+  await squirrel.materialise(keyOf('a'));
+  await squirrel.quarantine(keyOf('a'), 'a clone did not answer');
+  expect(await squirrel.find(keyOf('a'))).toBeUndefined();
+  expect(await squirrel.quarantined(keyOf('a'))).toBe('a clone did not answer');
+  const draft = await makeDraft(directory, 'a', [page('new')]);
+  await squirrel.add({
+    ...draft,
+    description: { ...draft.description, bakedAt: new Date(Date.now() + 1000).toISOString() },
+  });
+  expect(await squirrel.quarantined(keyOf('a'))).toBeUndefined();
+  const { ramPath } = await squirrel.materialise(keyOf('a'));
+  expect((await readFile(ramPath)).equals(page('new'))).toBe(true);
+});
+
+describe('damage', () => {
+  beforeEach(async () => {
+    await squirrel.add(await makeDraft(directory, 'a', mixedPages(200, 5)));
+  });
+
+  async function only(name: string): Promise<string> {
+    const files = await filesIn(join(cache, name));
+    expect(files.length).toBeGreaterThan(0);
+    return files[0] ?? '';
+  }
+
+  test.each(['packs', 'maps'])(
+    'any flipped byte in %s is found, named, and keeps the µVM from being offered',
+    async (where) => {
+      const path = await only(where);
+      const size = (await stat(path)).size;
+      const positions = [0, 5, 9, Math.floor(size / 2), size - 60, size - 20, size - 1];
+      for (const position of positions.filter((at) => at >= 0)) {
+        await flipByte(path, position);
+        const report = await squirrel.verify(keyOf('a'));
+        expect(report.problems.join()).toContain(path);
+        await flipByte(path, position);
+      }
+      expect((await squirrel.verify(keyOf('a'))).problems).toEqual([]);
+      await flipByte(path, Math.floor(size / 2));
+      await expect(squirrel.materialise(keyOf('a'))).rejects.toBeInstanceOf(DamagedFile);
+      expect(await squirrel.quarantined(keyOf('a'))).toContain(path);
+      expect(await readdir(join(cache, 'materialised'))).toEqual([]);
+      expect(await squirrel.list()).toMatchObject([{ state: 'quarantined', key: keyOf('a') }]);
+    },
+  );
+
+  test.each(['packs', 'maps'])('a truncated or missing file in %s is found and named', async (where) => {
+    const path = await only(where);
+    await truncate(path, Math.floor((await stat(path)).size / 2));
+    expect((await squirrel.verify(keyOf('a'))).problems.join()).toContain(path);
+    await rm(path);
+    expect((await squirrel.verify(keyOf('a'))).problems.join()).toContain(path);
+  });
+
+  test('pages of a damaged pack are not referred to by the next bake', async () => {
+    const path = await only('packs');
+    await flipByte(path, 100);
+    await expect(squirrel.materialise(keyOf('a'))).rejects.toBeInstanceOf(DamagedFile);
+    const again = await makeDraft(directory, 'a', mixedPages(200, 5));
+    await squirrel.add({ ...again, description: { ...again.description, bakedAt: '2030-01-01T00:00:00Z' } });
+    const { ramPath } = await squirrel.materialise(keyOf('a'));
+    expect((await readFile(ramPath)).equals(await readFile(again.files.ram))).toBe(true);
+  });
+
+  test('a changed manifest is refused', async () => {
+    const path = await only('uvms');
+    const text = await readFile(path, 'utf8');
+    await writeFile(path, text.replace('"memoryMb": 256', '"memoryMb": 512'));
+    await expect(squirrel.find(keyOf('a'))).rejects.toThrow('digest differs');
+    expect(await squirrel.list()).toMatchObject([{ state: 'unreadable' }]);
+    await writeFile(path, text.slice(0, 100));
+    await expect(squirrel.find(keyOf('a'))).rejects.toBeInstanceOf(DamagedFile);
+  });
+
+  test('another format version is refused by name', async () => {
+    const path = await only('uvms');
+    await writeFile(path, (await readFile(path, 'utf8')).replace('"version": 1', '"version": 2'));
+    await expect(squirrel.find(keyOf('a'))).rejects.toThrow(UnsupportedFormat);
+    await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 2');
+  });
+
+  test('a written-out file that changed is found by verify', async () => {
+    const { ramPath } = await squirrel.materialise(keyOf('a'));
+    await flipByte(ramPath, 4096 * 150 + 17);
+    expect((await squirrel.verify(keyOf('a'))).problems).toEqual([
+      `${ramPath} is damaged: page 150 is not what was stored`,
+    ]);
+  });
+});
+
+test('a key cannot be a path', async () => {
+  await expect(squirrel.find('../../etc/passwd')).rejects.toThrow();
+  await expect(squirrel.remove('..')).rejects.toThrow();
+});
+
+test('a file that cannot be read fails the addition and leaves nothing', async () => {
+  const before = await filesIn(cache);
+  const draft = await makeDraft(directory, 'a', [page('x')]);
+  await rm(draft.files.state);
+  await expect(squirrel.add(draft)).rejects.toThrow('ENOENT');
+  expect(await filesIn(cache)).toEqual(before);
+});

@@ -1,0 +1,25 @@
+/** oslo.messaging's RPC over RabbitMQ: serving a topic, calling others, surviving the broker's restarts. */
+export { RequestContext } from './context';
+export {
+  isRemoteError,
+  MalformedMessage,
+  MessageUndeliverable,
+  MessagingClosed,
+  MessagingTimeout,
+  RemoteError,
+  TransportUrlError,
+} from './errors';
+export { Messaging } from './messaging';
+export type {
+  CallOptions,
+  CastOptions,
+  Endpoint,
+  IncomingCall,
+  MessagingOptions,
+  MessagingState,
+  RpcHandler,
+  RpcServer,
+  ServeOptions,
+  Target,
+  TlsOptions,
+} from './types';

@@ -16,7 +16,6 @@ export const PortRecord = z.object({
   device_owner: z.string().default(''),
   fixed_ips: z.array(FixedIp).default([]),
   dns_name: z.string().nullish(),
-  resource_request: z.unknown(),
   'binding:host_id': z.string().nullish(),
   'binding:vif_type': z.string().nullish(),
   'binding:vif_details': z.record(z.string(), z.unknown()).nullish(),

@@ -240,10 +240,18 @@ export class Placement {
       try {
         return await work();
       } catch (error) {
-        if (!isHttpError(error, 409) || attempt === GENERATION_ATTEMPTS) throw error;
+        if (!isConflict(error) || attempt === GENERATION_ATTEMPTS) throw error;
       }
     }
   }
+}
+
+/** A lost race; Placement answers some of them, those about traits, with 500 and the advice to retry. */
+function isConflict(error: unknown): boolean {
+  return (
+    isHttpError(error, 409) ||
+    (isHttpError(error, 500) && error.serviceMessage.includes('concurrently updated'))
+  );
 }
 
 function v(microversion: string): Readonly<Record<string, string>> {

@@ -99,7 +99,9 @@ function metaData(
     ...(Object.keys(instance.metadata).length === 0 ? {} : { meta: instance.metadata }),
     ...(injectedFiles.length === 0
       ? {}
-      : { files: injectedFiles.map(({ path }, index) => ({ path, content_path: `/${contentPath(index)}` })) }),
+      : {
+          files: injectedFiles.map(({ path }, index) => ({ path, content_path: `/${contentPath(index)}` })),
+        }),
     ...(adminPassword === null ? {} : { admin_pass: adminPassword }),
     ...(key === null
       ? {}

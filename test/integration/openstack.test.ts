@@ -1,0 +1,339 @@
+/** The service's clients and its handling of a server's network, against the real cloud that `devstack/all-in-one` runs. */
+import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pino from 'pino';
+import { z } from 'zod';
+import { ServerNetworks } from '../../lib/compute/network';
+import { ImageNotFound, PortBindingFailed, PortInUse } from '../../lib/exceptions';
+import { createObject, NetworkRequest, NovaObjectList, type NovaObject } from '../../lib/objects';
+import {
+  Glance,
+  HttpError,
+  KeystoneSession,
+  Neutron,
+  Placement,
+  ProviderNameTaken,
+  type AuthOptions,
+  type Inventory,
+} from '../../lib/openstack';
+import { ServiceClient } from '../../lib/openstack/service-client';
+
+const CLOUD = process.env['PREBAKE_CLOUD'] ?? '/srv/prebake-cloud';
+const logger = pino({ level: 'silent' });
+const sessions: KeystoneSession[] = [];
+let options: Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+beforeAll(async () => {
+  options = sections(await readFile(join(CLOUD, 'etc/nova-compute.conf'), 'utf8'));
+});
+
+afterAll(() => {
+  for (const session of sessions) session.close();
+});
+
+describe('Keystone', () => {
+  test('names the endpoints of the services', async () => {
+    const session = sessionOf('placement');
+    await expect(session.endpoint('network')).resolves.toMatch(/^http:/);
+    await expect(session.endpoint('image', { regionName: 'nowhere' })).rejects.toThrow(/region nowhere/);
+  });
+
+  test('refuses a wrong password, which the error does not repeat', async () => {
+    const session = new KeystoneSession({ ...authOf('placement'), password: 'wrong-secret' }, logger);
+    sessions.push(session);
+    const failure: unknown = await session.token().catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(HttpError);
+    expect((failure as HttpError).status).toBe(401);
+    expect(JSON.stringify(failure) + String((failure as HttpError).stack)).not.toContain('wrong-secret');
+  });
+});
+
+describe('Glance', () => {
+  test('gives an image with the checksum it promised, and nothing beside it', async () => {
+    const session = sessionOf('service_user');
+    const glance = new Glance(session);
+    const list = new ServiceClient(session, 'image');
+    const { images } = await list.request(z.object({ images: z.array(z.object({ id: z.string() })) }), {
+      method: 'GET',
+      path: '/v2/images',
+      query: { name: 'tiny' },
+    });
+    const directory = await mkdtemp(join(tmpdir(), 'prebake-glance-'));
+    try {
+      const path = join(directory, 'image');
+      const seen: number[] = [];
+      const onProgress = ({ receivedBytes }: { receivedBytes: number }) => seen.push(receivedBytes);
+      const image = await glance.download(images[0]?.id ?? '', path, { onProgress });
+      expect(image).toMatchObject({ name: 'tiny', diskFormat: 'qcow2', status: 'active' });
+      expect((await stat(path)).size).toBe(image.sizeBytes);
+      expect(await digestOf(path, 'md5')).toBe(image.checksum);
+      expect(seen.at(-1)).toBe(image.sizeBytes);
+      expect(await readdir(directory)).toEqual(['image']);
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+
+  test('knows no image that is not there', async () => {
+    await expect(new Glance(sessionOf('service_user')).show(randomUUID())).rejects.toThrow(ImageNotFound);
+  });
+});
+
+describe('Placement', () => {
+  const providers: string[] = [];
+  let placement: Placement;
+  let raw: ServiceClient;
+
+  beforeAll(() => {
+    placement = new Placement(sessionOf('placement'));
+    raw = new ServiceClient(sessionOf('placement'), 'placement');
+  });
+
+  afterEach(async () => {
+    for (const uuid of providers.splice(0))
+      await raw.send({ method: 'DELETE', path: `/resource_providers/${uuid}` });
+  });
+
+  async function newProvider(): Promise<string> {
+    const uuid = randomUUID();
+    await placement.ensureProvider(uuid, `test-${uuid}`);
+    providers.push(uuid);
+    return uuid;
+  }
+
+  test('keeps one provider per host, and tells when its name is taken', async () => {
+    const uuid = await newProvider();
+    await expect(placement.ensureProvider(uuid, `test-${uuid}`)).resolves.toMatchObject({
+      uuid,
+      generation: 0,
+    });
+    await expect(placement.ensureProvider(randomUUID(), `test-${uuid}`)).rejects.toThrow(ProviderNameTaken);
+  });
+
+  test('writes an inventory only when it is another one', async () => {
+    const uuid = await newProvider();
+    const inventory = { VCPU: vcpus(8), MEMORY_MB: { ...vcpus(4096), allocation_ratio: 1.15 } };
+    await expect(placement.setInventory(uuid, inventory)).resolves.toBe(true);
+    await expect(placement.setInventory(uuid, inventory)).resolves.toBe(false);
+    await expect(placement.setInventory(uuid, { VCPU: vcpus(4) })).resolves.toBe(true);
+    await expect(placement.inventory(uuid)).resolves.toEqual({ VCPU: vcpus(4) });
+  });
+
+  test('writers that meet all get through', async () => {
+    const uuid = await newProvider();
+    await Promise.all([
+      placement.setInventory(uuid, { VCPU: vcpus(16) }),
+      placement.setTraits(uuid, ['COMPUTE_NODE']),
+      placement.setTraits(uuid, ['COMPUTE_NODE']),
+    ]);
+    expect((await placement.inventory(uuid))['VCPU']?.total).toBe(16);
+    expect(await placement.traits(uuid)).toEqual(new Set(['COMPUTE_NODE']));
+  });
+
+  test('takes the traits that Placement knows, makes custom ones, leaves the operator his own', async () => {
+    const uuid = await newProvider();
+    const operators = { method: 'PUT', headers: { 'OpenStack-API-Version': 'placement 1.6' } } as const;
+    await raw.send({ ...operators, path: '/traits/CUSTOM_PREBAKE_TEST_RACK' });
+    await raw.send({
+      ...operators,
+      path: `/resource_providers/${uuid}/traits`,
+      body: { resource_provider_generation: 0, traits: ['CUSTOM_PREBAKE_TEST_RACK'] },
+    });
+    await placement.setTraits(uuid, ['COMPUTE_NODE', 'COMPUTE_NO_SUCH_TRAIT', 'COMPUTE_STATUS_DISABLED']);
+    expect([...(await placement.traits(uuid))].sort()).toEqual([
+      'COMPUTE_NODE',
+      'COMPUTE_STATUS_DISABLED',
+      'CUSTOM_PREBAKE_TEST_RACK',
+    ]);
+    await placement.setTraits(uuid, ['COMPUTE_NODE', 'CUSTOM_PREBAKE_TEST']);
+    expect([...(await placement.traits(uuid))].sort()).toEqual([
+      'COMPUTE_NODE',
+      'CUSTOM_PREBAKE_TEST',
+      'CUSTOM_PREBAKE_TEST_RACK',
+    ]);
+  });
+
+  test('frees what a server had allocated, once', async () => {
+    const uuid = await newProvider();
+    const consumer = randomUUID();
+    await placement.setInventory(uuid, { VCPU: vcpus(8) });
+    await raw.send({
+      method: 'PUT',
+      path: `/allocations/${consumer}`,
+      headers: { 'OpenStack-API-Version': 'placement 1.28' },
+      body: {
+        allocations: { [uuid]: { resources: { VCPU: 2 } } },
+        project_id: randomUUID(),
+        user_id: randomUUID(),
+        consumer_generation: null,
+      },
+    });
+    expect(await placement.allocationsOfProvider(uuid)).toEqual({ [consumer]: { VCPU: 2 } });
+    expect((await placement.allocationsOfConsumer(consumer)).byProvider).toEqual({ [uuid]: { VCPU: 2 } });
+    await expect(placement.deleteAllocations(consumer)).resolves.toBe(true);
+    await expect(placement.deleteAllocations(consumer)).resolves.toBe(false);
+    expect(await placement.allocationsOfProvider(uuid)).toEqual({});
+  });
+});
+
+describe('the networks of a server', () => {
+  let neutron: Neutron;
+  let networkId: string;
+  let projectId: string;
+  const servers: string[] = [];
+  const userPorts: string[] = [];
+
+  beforeAll(async () => {
+    neutron = new Neutron(sessionOf('neutron'));
+    const [network] = await neutron.listNetworks({ name: 'private' });
+    networkId = network?.id ?? '';
+    projectId = network?.tenant_id ?? '';
+  });
+
+  afterEach(async () => {
+    for (const uuid of servers.splice(0)) {
+      for (const port of await neutron.listPorts({ device_id: uuid })) await neutron.deletePort(port.id);
+    }
+    for (const id of userPorts.splice(0)) await neutron.deletePort(id);
+  });
+
+  function allocate(networks: ServerNetworks, requested: readonly Record<string, string>[], uuid: string) {
+    servers.push(uuid);
+    return networks.allocate({
+      instanceUuid: uuid,
+      projectId,
+      hostname: 'guest',
+      availabilityZone: 'nova',
+      requestedNetworks: requestList(requested),
+      securityGroups: ['default'],
+      signal: AbortSignal.timeout(60_000),
+    });
+  }
+
+  function networksOf(host: string): ServerNetworks {
+    return new ServerNetworks({ neutron, host, logger });
+  }
+
+  async function portsOf(uuid: string) {
+    return neutron.listPorts({ device_id: uuid });
+  }
+
+  test('a port is made, bound to this host, described and deleted', async () => {
+    const networks = networksOf(options['DEFAULT']?.['host'] ?? '');
+    const uuid = randomUUID();
+    const info = await allocate(networks, [{ network_id: networkId }], uuid);
+    const [port] = await portsOf(uuid);
+    expect(port).toMatchObject({
+      device_owner: 'compute:nova',
+      'binding:vif_type': 'bridge',
+      tenant_id: projectId,
+    });
+    expect(info).toMatchObject([
+      {
+        id: port?.id,
+        address: port?.mac_address,
+        type: 'bridge',
+        devname: `tap${port?.id.slice(0, 11) ?? ''}`,
+        preserve_on_delete: false,
+        network: {
+          id: networkId,
+          bridge: `brq${networkId.slice(0, 11)}`,
+          subnets: [{ version: 4, ips: [{ address: port?.fixed_ips[0]?.ip_address, type: 'fixed' }] }],
+          meta: { should_create_bridge: true },
+        },
+      },
+    ]);
+    const server = { uuid, projectId };
+    await expect(networks.refresh(server, info)).resolves.toMatchObject([
+      { id: port?.id, address: port?.mac_address },
+    ]);
+    await networks.deallocate(server, info);
+    expect(await portsOf(uuid)).toEqual([]);
+    await networks.deallocate(server, info);
+  });
+
+  test("the user's own port comes in its place and survives the server", async () => {
+    const networks = networksOf(options['DEFAULT']?.['host'] ?? '');
+    const own = await neutron.createPort({ network_id: networkId, tenant_id: projectId });
+    userPorts.push(own.id);
+    const uuid = randomUUID();
+    const info = await allocate(networks, [{ network_id: networkId }, { port_id: own.id }], uuid);
+    expect(info.map((vif) => vif.preserve_on_delete)).toEqual([false, true]);
+    expect(info[1]?.id).toBe(own.id);
+    await expect(allocate(networks, [{ port_id: own.id }], randomUUID())).rejects.toThrow(PortInUse);
+    expect(await portsOf(uuid)).toHaveLength(2);
+    await networks.deallocate({ uuid, projectId }, info);
+    expect(await neutron.findPort(own.id)).toMatchObject({
+      device_id: '',
+      device_owner: '',
+      'binding:host_id': '',
+    });
+    expect(await portsOf(uuid)).toEqual([]);
+  });
+
+  test('a host without an agent gets no port, and none is left', async () => {
+    const own = await neutron.createPort({ network_id: networkId, tenant_id: projectId });
+    userPorts.push(own.id);
+    const uuid = randomUUID();
+    const requested = [{ network_id: networkId }, { port_id: own.id }];
+    await expect(allocate(networksOf('no-such-host'), requested, uuid)).rejects.toThrow(PortBindingFailed);
+    expect(await portsOf(uuid)).toEqual([]);
+    expect(await neutron.findPort(own.id)).toMatchObject({ device_id: '', 'binding:host_id': '' });
+  });
+});
+
+function authOf(section: string): AuthOptions {
+  const found = options[section] ?? {};
+  return {
+    authUrl: found['auth_url'] ?? '',
+    username: found['username'] ?? '',
+    password: found['password'] ?? '',
+    projectName: found['project_name'] ?? '',
+    userDomainName: found['user_domain_name'] ?? '',
+    projectDomainName: found['project_domain_name'] ?? '',
+  };
+}
+
+function sessionOf(section: string): KeystoneSession {
+  const session = new KeystoneSession(authOf(section), logger);
+  sessions.push(session);
+  return session;
+}
+
+function sections(text: string): Record<string, Record<string, string>> {
+  const found: Record<string, Record<string, string>> = {};
+  let current: Record<string, string> = {};
+  for (const line of text.split('\n')) {
+    const header = /^\[(\w+)\]$/.exec(line)?.[1];
+    const option = /^(\w+) *= *(.*)$/.exec(line);
+    if (header !== undefined) current = found[header] ??= {};
+    else if (option !== null) current[option[1] ?? ''] = option[2] ?? '';
+  }
+  return found;
+}
+
+function requestList(requested: readonly Record<string, string>[]): NovaObject {
+  const blank = { network_id: null, port_id: null, address: null, tag: null };
+  const objects = requested.map((fields) => createObject(NetworkRequest, { ...blank, ...fields }));
+  const fields = new Map<string, unknown>([['objects', objects]]);
+  return new NovaObjectList({
+    name: 'NetworkRequestList',
+    namespace: 'nova',
+    version: '1.1',
+    fields,
+    changes: [],
+  });
+}
+
+function vcpus(total: number): Inventory {
+  return { total, reserved: 0, min_unit: 1, max_unit: total, step_size: 1, allocation_ratio: 16 };
+}
+
+async function digestOf(path: string, algorithm: string): Promise<string> {
+  const digest = createHash(algorithm);
+  for await (const chunk of createReadStream(path)) digest.update(chunk as Buffer);
+  return digest.digest('hex');
+}

@@ -38,7 +38,9 @@ const answersSchema = z.object({
   addresses: z.array(text(128)).max(64),
   vcpus: count,
   memoryMb: count,
+  /** Size of the disk that the root file system is on, and of that file system. */
   rootBytes: count,
+  rootFilesystemBytes: count,
   timeMs: count,
   /** Hex of 16 bytes from the guest's random number generator. */
   random: text(64),

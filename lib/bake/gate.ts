@@ -132,7 +132,7 @@ export class GateClient {
     }));
     const done = this.expect(id, 'done', doneCall).then((event) => event.stepsMs);
     const entropy = randomBytes(ENTROPY_BYTES).toString('base64');
-    const sent = this.send({ ...message, op: 'identify', id, timeMs: Date.now(), entropy });
+    const sent = this.send({ op: 'identify', id, timeMs: Date.now(), entropy, ...message });
     for (const promise of [sent, identity, ready, done]) promise.catch(() => undefined);
     return { sent, identity, ready, done };
   }

@@ -55,12 +55,7 @@ export function buildIdentifyMessage(
     ? null
     : Object.fromEntries(identity.files.map((file) => [file.path, file.content.toString('base64')]));
   return {
-    instanceId: identity.uuid,
-    hostname: identity.hostname,
-    publicKeys,
-    interfaces,
-    resources,
-    seed,
+    // First, so that a shell finds it before anything that a user wrote.
     sh: Buffer.from(
       shellAssignments({
         instance_id: identity.uuid,
@@ -73,6 +68,12 @@ export function buildIdentifyMessage(
         user_data: isScript(identity.userData) ? identity.userData.toString('base64') : '',
       }),
     ).toString('base64'),
+    instanceId: identity.uuid,
+    hostname: identity.hostname,
+    publicKeys,
+    interfaces,
+    resources,
+    seed,
   };
 }
 

@@ -100,6 +100,15 @@ export class Glance {
     }
     return image;
   }
+
+  /** Deletes an image's record and data; one that is gone already is fine. */
+  async delete(imageId: string): Promise<void> {
+    try {
+      await this.client.send({ method: 'DELETE', path: `/v2/images/${pathSegment(imageId)}` });
+    } catch (error) {
+      if (!isHttpError(error, 404)) throw error;
+    }
+  }
 }
 
 function imageFrom(answer: z.infer<typeof ImageAnswer>): GlanceImage {

@@ -70,6 +70,8 @@ const ProviderAllocations = z.object({ allocations: z.record(z.string(), Resourc
 const ConsumerAnswer = z.object({
   allocations: z.record(z.string(), ResourceAmounts),
   consumer_generation: z.number().nullish(),
+  project_id: z.string().nullish(),
+  user_id: z.string().nullish(),
 });
 
 const GENERATION_ATTEMPTS = 4;
@@ -189,8 +191,7 @@ export class Placement {
   }
 
   async allocationsOfConsumer(uuid: string): Promise<ConsumerAllocations> {
-    const path = `/allocations/${pathSegment(uuid)}`;
-    const answer = await this.client.request(ConsumerAnswer, { method: 'GET', path, headers: v('1.28') });
+    const answer = await this.readConsumer(uuid);
     return {
       byProvider: amounts(answer.allocations),
       consumerGeneration: answer.consumer_generation ?? null,
@@ -206,6 +207,35 @@ export class Placement {
       if (isHttpError(error, 404)) return false;
       throw error;
     }
+  }
+
+  /**
+   * Gives what `fromConsumer` (a migration) holds to `toConsumer` (its server), which loses what it had: the way back of
+   * a move that did not happen (nova: revert_allocation_for_migration). Nothing happens when `fromConsumer` holds nothing.
+   */
+  async moveAllocations(fromConsumer: string, toConsumer: string): Promise<void> {
+    await this.withGeneration(async () => {
+      const from = await this.readConsumer(fromConsumer);
+      if (Object.keys(from.allocations).length === 0) return;
+      const to = await this.readConsumer(toConsumer);
+      const owner = { project_id: from.project_id, user_id: from.user_id };
+      const body = {
+        [fromConsumer]: { allocations: {}, ...owner, consumer_generation: from.consumer_generation ?? null },
+        [toConsumer]: {
+          allocations: Object.fromEntries(
+            Object.entries(from.allocations).map(([provider, { resources }]) => [provider, { resources }]),
+          ),
+          ...owner,
+          consumer_generation: to.consumer_generation ?? null,
+        },
+      };
+      await this.client.send({ method: 'POST', path: '/allocations', headers: v('1.28'), body });
+    });
+  }
+
+  private async readConsumer(uuid: string): Promise<z.infer<typeof ConsumerAnswer>> {
+    const path = `/allocations/${pathSegment(uuid)}`;
+    return this.client.request(ConsumerAnswer, { method: 'GET', path, headers: v('1.28') });
   }
 
   private async readInventory(uuid: string): Promise<z.infer<typeof InventoryAnswer>> {

@@ -1,0 +1,152 @@
+/**
+ * Puts the parts of the compute service together. Reading it shows who works with whom.
+ */
+import type { ComputeDriver } from '../../drivers/driver';
+import type { Templates } from '../bake';
+import type { Config } from '../config';
+import type { Logger } from '../log';
+import type { Messaging } from '../messaging';
+import { Conductor } from '../objects';
+import type { Glance, Neutron, Placement } from '../openstack';
+import type { BootRecorder } from '../sidecar';
+import type { Squirrel } from '../squirrel';
+import { Builder } from './build';
+import { ConductorTasks } from './conductor-tasks';
+import { Consoles } from './consoles';
+import { ExternalEvents } from './external-events';
+import { HostRecords } from './host-records';
+import { InstanceActions } from './instance-actions';
+import { InstanceLocks } from './instance-locks';
+import { InstanceRecords } from './instance-records';
+import { computeEndpoints } from './manager';
+import { ServerNetworks } from './network';
+import { NetworkCache } from './network-cache';
+import { NeutronNews } from './neutron-news';
+import { Power } from './power';
+import { PowerSync } from './power-sync';
+import { Recovery } from './recovery';
+import { ResourceTracker } from './resource-tracker';
+import { SchedulerNews } from './scheduler-news';
+import { ComputeService } from './service';
+import { Terminator } from './terminate';
+import { refusals } from './unsupported';
+
+/** What the compute service needs from outside. */
+export interface ComputeServiceSurroundings {
+  readonly config: Config;
+  readonly messaging: Messaging;
+  readonly driver: ComputeDriver;
+  readonly glance: Glance;
+  readonly neutron: Neutron;
+  readonly placement: Placement;
+  readonly templates: Templates;
+  readonly squirrel: Squirrel;
+  readonly boots: BootRecorder;
+  readonly logger: Logger;
+}
+
+/** The compute service of this host, not started yet. */
+export function createComputeService(surroundings: ComputeServiceSurroundings): ComputeService {
+  const { config, messaging, driver, glance, neutron, placement, templates, squirrel, boots, logger } =
+    surroundings;
+  const { host, instanceNameTemplate } = config.default;
+
+  const conductor = new Conductor(messaging, { timeoutMs: config.default.rpcResponseTimeout * 1000 });
+  const hosts = new HostRecords(conductor, host);
+  const records = new InstanceRecords(conductor, host);
+  const locks = new InstanceLocks();
+  const actions = new InstanceActions({ records, locks, logger });
+  const scheduler = new SchedulerNews(messaging, host, logger);
+  const networks = new ServerNetworks({ neutron, host, logger });
+  const networkCache = new NetworkCache(networks, records, logger);
+  const events = new ExternalEvents();
+  const tracker = new ResourceTracker({ driver, hosts, instances: records, placement, config });
+
+  const builder = new Builder({
+    driver,
+    templates,
+    squirrel,
+    records,
+    tracker,
+    networks,
+    placement,
+    conductor: new ConductorTasks(messaging),
+    scheduler,
+    events,
+    locks,
+    boots,
+    logger,
+    options: {
+      host,
+      instanceNameTemplate,
+      maxConcurrentBuilds: config.default.maxConcurrentBuilds,
+      forceConfigDrive: config.default.forceConfigDrive,
+      vifPlugging: {
+        timeoutMs: config.default.vifPluggingTimeout * 1000,
+        fatal: config.default.vifPluggingIsFatal,
+      },
+    },
+  });
+  const terminator = new Terminator({
+    driver,
+    actions,
+    locks,
+    records,
+    networks,
+    tracker,
+    placement,
+    scheduler,
+    instanceNameTemplate,
+  });
+  const power = new Power({
+    driver,
+    actions,
+    records,
+    networkCache,
+    options: {
+      instanceNameTemplate,
+      shutdownTimeoutMs: config.default.shutdownTimeout * 1000,
+      softRebootTimeoutMs: config.libvirt.waitSoftRebootSeconds * 1000,
+    },
+  });
+  const consoles = new Consoles(driver, records, {
+    vncEnabled: config.vnc.enabled,
+    novncproxyBaseUrl: config.vnc.novncproxyBaseUrl,
+    tokenTtlS: config.consoleauth.tokenTtl,
+  });
+  const recovery = new Recovery({
+    driver,
+    records,
+    networks,
+    power,
+    terminator,
+    logger,
+    options: { instanceNameTemplate, resumeGuests: config.default.resumeGuestsStateOnHostBoot },
+  });
+  const endpoints = computeEndpoints({
+    driver,
+    builder,
+    terminator,
+    power,
+    consoles,
+    neutronNews: new NeutronNews(events, networkCache, records, logger),
+    tracker,
+    refusals: refusals({ actions, records, placement, glance }),
+  });
+  return new ComputeService({
+    config,
+    messaging,
+    conductor,
+    driver,
+    hosts,
+    instances: records,
+    tracker,
+    recovery,
+    powerSync: new PowerSync({ driver, records, tracker, locks, logger }),
+    networkCache,
+    scheduler,
+    locks,
+    endpoints,
+    logger,
+  });
+}

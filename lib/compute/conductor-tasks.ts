@@ -1,0 +1,39 @@
+/** Work that is handed back to nova-conductor (nova/conductor/rpcapi.py, ComputeTaskAPI). */
+import type { Messaging, RequestContext } from '../messaging';
+import { serialise } from '../objects';
+import type { BuildRequest } from './build-request';
+
+/** Version of build_instances that takes `host_lists`: a list of alternates per server. */
+const BUILD_INSTANCES_VERSION = '1.19';
+
+/** The compute_task side of nova-conductor. */
+export class ConductorTasks {
+  constructor(private readonly messaging: Messaging) {}
+
+  /** Has the build tried on the next of its alternates; `reason` becomes part of the fault if none is left. */
+  async buildInstances(context: RequestContext, request: BuildRequest, reason: string): Promise<void> {
+    const { raw } = request;
+    const filterProperties = {
+      ...(raw.filter_properties as Record<string, unknown>),
+      retry: { ...request.retry, exc: [reason], exc_reason: reason },
+    };
+    await this.messaging.cast(
+      { topic: 'conductor', version: BUILD_INSTANCES_VERSION, namespace: 'compute_task' },
+      'build_instances',
+      {
+        instances: [serialise(request.instance)],
+        image: raw.image,
+        filter_properties: filterProperties,
+        admin_password: raw.admin_password,
+        injected_files: raw.injected_files,
+        requested_networks: serialise(raw.requested_networks),
+        security_groups: raw.security_groups,
+        block_device_mapping: serialise(raw.block_device_mapping),
+        legacy_bdm: false,
+        request_spec: serialise(raw.request_spec),
+        host_lists: [serialise(raw.host_list)],
+      },
+      { context },
+    );
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * Consoles: the text a guest wrote, and leave to look at its screen (nova/compute/manager.py: get_console_output,
+ * get_vnc_console, validate_console_port).
+ */
+import { z } from 'zod';
+import type { ComputeDriver } from '../../drivers/driver';
+import { ConsoleTypeInvalid, ConsoleTypeUnavailable, InstanceNotFound } from '../exceptions';
+import type { RequestContext } from '../messaging';
+import type { Instance } from '../objects';
+import type { InstanceRecords } from './instance-records';
+
+/** The operator's options that concern consoles. */
+export interface ConsoleOptions {
+  readonly vncEnabled: boolean;
+  readonly novncproxyBaseUrl: string;
+  /** How long a console token is good (`[consoleauth] token_ttl`). */
+  readonly tokenTtlS: number;
+}
+
+/** What nova-api gives to the user's browser. */
+export interface ConsoleConnection {
+  readonly host: string;
+  readonly port: string;
+  readonly internal_access_path: null;
+  readonly token: string;
+  readonly access_url: string;
+}
+
+const tailSchema = z.coerce.number().int().nullish();
+
+/** Answers questions about consoles. */
+export class Consoles {
+  constructor(
+    private readonly driver: ComputeDriver,
+    private readonly records: InstanceRecords,
+    private readonly options: ConsoleOptions,
+  ) {}
+
+  /** @param tailLength lines from the end; null or -1 for all of them */
+  async output(instance: Instance, tailLength: unknown): Promise<string> {
+    const lines = tailSchema.parse(tailLength) ?? null;
+    return this.driver.getConsoleOutput(instance.uuid, lines !== null && lines >= 0 ? lines : null);
+  }
+
+  /** @throws ConsoleTypeUnavailable without VNC, ConsoleTypeInvalid for another kind of console */
+  async vnc(context: RequestContext, instance: Instance, consoleType: unknown): Promise<ConsoleConnection> {
+    if (!this.options.vncEnabled) throw new ConsoleTypeUnavailable('Unavailable console type novnc.');
+    if (consoleType !== 'novnc') throw new ConsoleTypeInvalid(`Invalid console type ${String(consoleType)}.`);
+    const { host, port } = await this.driver.getVncConsole(instance.uuid);
+    const token = await this.records.authorizeConsole(
+      context,
+      {
+        console_type: 'novnc',
+        host,
+        port,
+        internal_access_path: null,
+        instance_uuid: instance.uuid,
+        access_url_base: this.options.novncproxyBaseUrl,
+      },
+      this.options.tokenTtlS,
+    );
+    return {
+      host,
+      port: String(port),
+      internal_access_path: null,
+      token: token.token,
+      access_url: token.accessUrl,
+    };
+  }
+
+  /** Whether `port` is (still) that of the server's console: the proxy asks before it connects. */
+  async validatePort(instance: Instance, port: unknown, consoleType: unknown): Promise<boolean> {
+    if (!this.options.vncEnabled || consoleType !== 'novnc') return false;
+    try {
+      const console = await this.driver.getVncConsole(instance.uuid);
+      return String(console.port) === String(port);
+    } catch (error) {
+      if (error instanceof InstanceNotFound) return false;
+      throw error;
+    }
+  }
+}

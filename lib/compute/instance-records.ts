@@ -1,0 +1,197 @@
+/**
+ * What a compute service reads and writes of servers in Nova's database, through nova-conductor: one method per question.
+ * Knows no hypervisor and takes no decisions.
+ */
+import {
+  BlockDeviceMapping,
+  type Conductor,
+  ConsoleAuthToken,
+  Instance,
+  InstanceFault,
+  InstanceInfoCache,
+  type Migration,
+  type NetworkInfo,
+  NovaObjectList,
+  VirtualInterface,
+  createObject,
+  expectObject,
+  serialiseNetworkInfo,
+} from '../objects';
+import type { RequestContext } from '../messaging';
+import { describeError } from '../exceptions';
+import { faultFields } from './faults';
+
+/** What nova-compute loads with an instance before it works on it. */
+const INSTANCE_ATTRIBUTES = [
+  'flavor',
+  'info_cache',
+  'system_metadata',
+  'metadata',
+  'keypairs',
+  'security_groups',
+];
+
+/** Reads and writes of servers. Every method rejects with RemoteError or MessagingTimeout of `lib/messaging`. */
+export class InstanceRecords {
+  constructor(
+    private readonly conductor: Conductor,
+    private readonly host: string,
+  ) {}
+
+  /** Writes the changed fields; with `expectedTaskState` only if the database still has one of those. */
+  async save(
+    context: RequestContext,
+    instance: Instance,
+    expectedTaskState?: readonly (string | null)[],
+  ): Promise<void> {
+    const kwargs = expectedTaskState === undefined ? {} : { expected_task_state: expectedTaskState };
+    await this.conductor.objectAction(context, instance, 'save', [], kwargs);
+  }
+
+  async get(context: RequestContext, uuid: string): Promise<Instance> {
+    const found = await this.conductor.classAction(context, 'Instance', 'get_by_uuid', [uuid], {
+      expected_attrs: INSTANCE_ATTRIBUTES,
+    });
+    return expectObject(found, Instance);
+  }
+
+  async listOnHost(context: RequestContext): Promise<readonly Instance[]> {
+    const list = await this.conductor.classAction(context, 'InstanceList', 'get_by_host', [this.host], {
+      expected_attrs: INSTANCE_ATTRIBUTES,
+    });
+    return expectObject(list, NovaObjectList).itemsOf(Instance);
+  }
+
+  /** The servers that count for the resource tracker: those of this host and node. */
+  async listOnNode(context: RequestContext, node: string): Promise<readonly Instance[]> {
+    const list = await this.conductor.classAction(
+      context,
+      'InstanceList',
+      'get_by_host_and_node',
+      [this.host, node],
+      { expected_attrs: ['flavor', 'system_metadata'] },
+    );
+    return expectObject(list, NovaObjectList).itemsOf(Instance);
+  }
+
+  /** Marks the record deleted: the last act of a delete. */
+  async destroy(context: RequestContext, instance: Instance): Promise<void> {
+    await this.conductor.objectAction(context, instance, 'destroy', [], {});
+  }
+
+  async blockDeviceMappings(context: RequestContext, uuid: string): Promise<readonly BlockDeviceMapping[]> {
+    const list = await this.conductor.classAction(
+      context,
+      'BlockDeviceMappingList',
+      'get_by_instance_uuid',
+      [uuid],
+      {},
+    );
+    return expectObject(list, NovaObjectList).itemsOf(BlockDeviceMapping);
+  }
+
+  async saveBlockDeviceMapping(context: RequestContext, mapping: BlockDeviceMapping): Promise<void> {
+    await this.conductor.objectAction(context, mapping, 'save', [], {});
+  }
+
+  async destroyBlockDeviceMapping(context: RequestContext, mapping: BlockDeviceMapping): Promise<void> {
+    await this.conductor.objectAction(context, mapping, 'destroy', [], {});
+  }
+
+  async saveMigration(context: RequestContext, migration: Migration): Promise<void> {
+    await this.conductor.objectAction(context, migration, 'save', [], {});
+  }
+
+  /** Opens an entry of the server's action log (`openstack server event show`). */
+  async startEvent(context: RequestContext, uuid: string, event: string): Promise<void> {
+    await this.conductor.classAction(context, 'InstanceActionEvent', 'event_start', [uuid, event], {
+      want_result: false,
+      host: this.host,
+    });
+  }
+
+  /** Closes the entry; with an error it shows as failed. */
+  async finishEvent(context: RequestContext, uuid: string, event: string, error: unknown): Promise<void> {
+    const failed = error !== null && error !== undefined;
+    await this.conductor.classAction(
+      context,
+      'InstanceActionEvent',
+      'event_finish_with_failure',
+      [uuid, event],
+      {
+        exc_val: failed ? describeError(error) : null,
+        exc_tb: failed && error instanceof Error ? (error.stack ?? null) : null,
+        want_result: false,
+      },
+    );
+  }
+
+  /** Records why something failed, for `openstack server show`. */
+  async createFault(context: RequestContext, uuid: string, error: unknown): Promise<void> {
+    const fault = createObject(InstanceFault, {
+      instance_uuid: uuid,
+      host: this.host,
+      ...faultFields(error),
+    });
+    await this.conductor.objectAction(context, fault, 'create', [], {});
+  }
+
+  /** Nova's cache of the server's network, which its API and metadata service show. */
+  async saveNetworkInfo(
+    context: RequestContext,
+    instance: Instance,
+    networkInfo: NetworkInfo,
+  ): Promise<void> {
+    const text = serialiseNetworkInfo(networkInfo);
+    const cache = createObject(InstanceInfoCache, { instance_uuid: instance.uuid, network_info: text });
+    await this.conductor.objectAction(context, cache, 'save', [], {});
+    const own = instance.infoCache;
+    if (own !== null) {
+      own.networkInfo = networkInfo;
+      own.resetChanges();
+    }
+  }
+
+  /** One record per NIC; device tags and the metadata service find it by `address/port`. */
+  async createVirtualInterfaces(
+    context: RequestContext,
+    uuid: string,
+    networkInfo: NetworkInfo,
+    tags: ReadonlyMap<string, string | null>,
+  ): Promise<void> {
+    for (const vif of networkInfo) {
+      const record = createObject(VirtualInterface, {
+        address: `${vif.address}/${vif.id}`,
+        instance_uuid: uuid,
+        uuid: vif.id,
+        tag: tags.get(vif.id) ?? null,
+      });
+      await this.conductor.objectAction(context, record, 'create', [], {});
+    }
+  }
+
+  async deleteVirtualInterfaces(context: RequestContext, uuid: string): Promise<void> {
+    await this.conductor.classAction(context, 'VirtualInterface', 'delete_by_instance_uuid', [uuid], {});
+  }
+
+  /** Has conductor make and store a console token valid for `ttlS` seconds; returns the token's record. */
+  async authorizeConsole(
+    context: RequestContext,
+    fields: Readonly<Record<string, string | number | null>>,
+    ttlS: number,
+  ): Promise<ConsoleAuthToken> {
+    const token = createObject(ConsoleAuthToken, fields);
+    await this.conductor.objectAction(context, token, 'authorize', [ttlS], {});
+    return token;
+  }
+
+  async cleanConsoles(context: RequestContext, uuid: string): Promise<void> {
+    await this.conductor.classAction(
+      context,
+      'ConsoleAuthToken',
+      'clean_console_auths_for_instance',
+      [uuid],
+      {},
+    );
+  }
+}

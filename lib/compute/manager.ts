@@ -1,0 +1,63 @@
+/**
+ * The RPC face of the service: which method goes where (nova/compute/manager.py, ComputeManager). No work is done here.
+ */
+import { type Endpoint, type RpcHandler } from '../messaging';
+import { Instance, expectObject } from '../objects';
+import type { ComputeDriver } from '../../drivers/driver';
+import type { Builder } from './build';
+import type { Consoles } from './consoles';
+import type { NeutronNews } from './neutron-news';
+import type { Power } from './power';
+import type { ResourceTracker } from './resource-tracker';
+import type { Terminator } from './terminate';
+
+/** Highest version of each major that is spoken (5.13: Victoria's clients; 6.1: Zed's; later ones only add methods). */
+const VERSIONS = ['6.5', '5.13'] as const;
+
+/** Who does the work. */
+export interface ManagerParts {
+  readonly driver: ComputeDriver;
+  readonly builder: Builder;
+  readonly terminator: Terminator;
+  readonly power: Power;
+  readonly consoles: Consoles;
+  readonly neutronNews: NeutronNews;
+  readonly tracker: ResourceTracker;
+  /** Handlers of methods that are refused. */
+  readonly refusals: ReadonlyMap<string, RpcHandler>;
+}
+
+/** The endpoints to serve on topic `compute`. */
+export function computeEndpoints(parts: ManagerParts): Endpoint[] {
+  const { driver, builder, terminator, power, consoles, neutronNews, tracker } = parts;
+  const supported: Record<string, RpcHandler> = {
+    build_and_run_instance: (context, args) => builder.buildAndRunInstance(context, args),
+    terminate_instance: (context, args) => terminator.terminate(context, instanceOf(args)),
+    stop_instance: (context, args) => power.stop(context, instanceOf(args), args.clean_shutdown !== false),
+    start_instance: (context, args) => power.start(context, instanceOf(args)),
+    reboot_instance: (context, args) => power.reboot(context, instanceOf(args), args.reboot_type),
+    pause_instance: (context, args) => power.pause(context, instanceOf(args)),
+    unpause_instance: (context, args) => power.unpause(context, instanceOf(args)),
+    get_console_output: (_context, args) => consoles.output(instanceOf(args), args.tail_length),
+    get_vnc_console: (context, args) => consoles.vnc(context, instanceOf(args), args.console_type),
+    validate_console_port: (_context, args) =>
+      consoles.validatePort(instanceOf(args), args.port, args.console_type),
+    external_instance_event: (context, args) =>
+      neutronNews.externalInstanceEvent(context, args.instances, args.events),
+    set_host_enabled: async (_context, args) => {
+      await tracker.setEnabled(args.enabled === true);
+      return args.enabled === true ? 'enabled' : 'disabled';
+    },
+    get_host_uptime: () => driver.getHostUptime(),
+  };
+  const methods = new Map<string, RpcHandler>([...parts.refusals, ...Object.entries(supported)]);
+  const ping: RpcHandler = (_context, args) => Promise.resolve({ service: 'compute', arg: args.arg });
+  return [
+    { versions: VERSIONS, methods },
+    { namespace: 'baseapi', versions: ['1.1'], methods: new Map([['ping', ping]]) },
+  ];
+}
+
+function instanceOf(args: Readonly<Record<string, unknown>>): Instance {
+  return expectObject(args.instance, Instance);
+}

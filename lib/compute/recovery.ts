@@ -1,0 +1,128 @@
+/**
+ * What a stopped or killed service left half done, put in order at the next start
+ * (nova/compute/manager.py, _init_instance): each server ends in a state its user can act on.
+ */
+import type { ComputeDriver } from '../../drivers/driver';
+import { PowerState } from '../../drivers/driver';
+import { BuildAbortException, describeError } from '../exceptions';
+import { type Logger, logAbout } from '../log';
+import type { RequestContext } from '../messaging';
+import type { Instance } from '../objects';
+import type { InstanceRecords } from './instance-records';
+import type { ServerNetworks } from './network';
+import type { Power } from './power';
+import { BUILD_TASK_STATES, TaskState, VmState } from './states';
+import type { Terminator } from './terminate';
+
+/** What recovery works with. */
+export interface RecoveryParts {
+  readonly driver: ComputeDriver;
+  readonly records: InstanceRecords;
+  readonly networks: ServerNetworks;
+  readonly power: Power;
+  readonly terminator: Terminator;
+  readonly logger: Logger;
+  readonly options: {
+    readonly instanceNameTemplate: string;
+    /** Start again what ran before the host went down (`resume_guests_state_on_host_boot`). */
+    readonly resumeGuests: boolean;
+  };
+}
+
+const REBOOTS: readonly (string | null)[] = [
+  TaskState.REBOOTING,
+  TaskState.REBOOT_PENDING,
+  TaskState.REBOOT_STARTED,
+  TaskState.REBOOTING_HARD,
+  TaskState.REBOOT_PENDING_HARD,
+  TaskState.REBOOT_STARTED_HARD,
+];
+
+/** Puts servers in order at the start of the service. */
+export class Recovery {
+  constructor(private readonly parts: RecoveryParts) {}
+
+  /** Goes through all servers of this host; one that cannot be helped is logged and does not stop the others. */
+  async run(context: RequestContext): Promise<void> {
+    for (const instance of await this.parts.records.listOnHost(context)) {
+      const log = logAbout(this.parts.logger, { instanceUuid: instance.uuid });
+      try {
+        await this.recover(context, instance, log);
+      } catch (error) {
+        log.error(`could not be put in order after the restart: ${describeError(error)}`);
+      }
+    }
+  }
+
+  private async recover(context: RequestContext, instance: Instance, log: Logger): Promise<void> {
+    const { power, terminator, records } = this.parts;
+    const { vmState, taskState } = instance;
+    if (taskState === TaskState.DELETING || vmState === VmState.DELETED) {
+      log.info('a delete was cut short; doing it again');
+      await terminator.terminate(context, instance);
+      return;
+    }
+    if (vmState === VmState.ERROR || vmState === VmState.SOFT_DELETED) return;
+    if (vmState === VmState.BUILDING || BUILD_TASK_STATES.includes(taskState)) {
+      await this.failBuild(context, instance, log);
+      return;
+    }
+    const powerState = await power.powerState(instance);
+    if (REBOOTS.includes(taskState)) {
+      log.info({ taskState }, 'a reboot was cut short');
+      if (powerState === PowerState.RUNNING) await this.clear(context, instance, VmState.ACTIVE, powerState);
+      else {
+        instance.set('task_state', TaskState.REBOOT_PENDING_HARD);
+        await records.save(context, instance);
+        await power.reboot(context, instance, 'HARD');
+      }
+    } else if (taskState === TaskState.POWERING_OFF) {
+      await power.stop(context, instance, true);
+    } else if (taskState === TaskState.POWERING_ON) {
+      await power.start(context, instance);
+    } else if (taskState === TaskState.UNPAUSING && powerState === PowerState.PAUSED) {
+      await power.unpause(context, instance);
+    } else if (taskState === TaskState.PAUSING || taskState === TaskState.UNPAUSING) {
+      const paused = powerState === PowerState.PAUSED;
+      await this.clear(context, instance, paused ? VmState.PAUSED : VmState.ACTIVE, powerState);
+    } else if (
+      this.parts.options.resumeGuests &&
+      vmState === VmState.ACTIVE &&
+      powerState !== PowerState.RUNNING
+    ) {
+      log.info('starting the guest again (resume_guests_state_on_host_boot)');
+      instance.set('task_state', TaskState.POWERING_ON);
+      await records.save(context, instance);
+      await power.start(context, instance);
+    }
+  }
+
+  /** A build cannot be taken up again: its request is gone. What it left goes, and the user is told. */
+  private async failBuild(context: RequestContext, instance: Instance, log: Logger): Promise<void> {
+    const { driver, networks, records } = this.parts;
+    log.warn('a build was cut short by the end of the service');
+    await driver.destroy({
+      uuid: instance.uuid,
+      name: instance.nameFrom(this.parts.options.instanceNameTemplate),
+    });
+    await networks.deallocate(instance, instance.networkInfo);
+    await records.saveNetworkInfo(context, instance, []);
+    await records.createFault(
+      context,
+      instance.uuid,
+      new BuildAbortException('the compute service was restarted while it was building the server'),
+    );
+    instance.update({ vm_state: VmState.ERROR, task_state: null });
+    await records.save(context, instance);
+  }
+
+  private async clear(
+    context: RequestContext,
+    instance: Instance,
+    vmState: string,
+    powerState: PowerState,
+  ): Promise<void> {
+    instance.update({ task_state: null, vm_state: vmState, power_state: powerState });
+    await this.parts.records.save(context, instance);
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * The compute service's life: from the first word to the conductor until the last reply
+ * (nova/service.py and ComputeManager.init_host).
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ComputeDriver } from '../../drivers/driver';
+import type { Config } from '../config';
+import { describeError } from '../exceptions';
+import type { Logger } from '../log';
+import { type Endpoint, type Messaging, RequestContext, type RpcServer } from '../messaging';
+import type { Conductor, Service } from '../objects';
+import type { HostRecords } from './host-records';
+import type { InstanceLocks } from './instance-locks';
+import type { InstanceRecords } from './instance-records';
+import type { NetworkCache } from './network-cache';
+import { Periodic } from './periodic';
+import type { PowerSync } from './power-sync';
+import type { Recovery } from './recovery';
+import { reportedServiceVersion } from './release';
+import type { ResourceTracker } from './resource-tracker';
+import type { SchedulerNews } from './scheduler-news';
+
+const TOPIC = 'compute';
+const CONDUCTOR_RETRY_MS = 1_000;
+const SCHEDULER_SYNC_MS = 120_000;
+const POWER_SYNC_MS = 600_000;
+/** How long running operations may take to end when the service stops. */
+const DRAIN_MS = 30_000;
+
+/** What the service is made of. */
+export interface ComputeServiceParts {
+  readonly config: Config;
+  readonly messaging: Messaging;
+  readonly conductor: Conductor;
+  readonly driver: ComputeDriver;
+  readonly hosts: HostRecords;
+  readonly instances: InstanceRecords;
+  readonly tracker: ResourceTracker;
+  readonly recovery: Recovery;
+  readonly powerSync: PowerSync;
+  readonly networkCache: NetworkCache;
+  readonly scheduler: SchedulerNews;
+  readonly locks: InstanceLocks;
+  readonly endpoints: readonly Endpoint[];
+  readonly logger: Logger;
+}
+
+/** A compute host that Nova takes for one of its own. */
+export class ComputeService {
+  private readonly periodic: Periodic;
+  private server: RpcServer | null = null;
+  private healNext = 0;
+
+  constructor(private readonly parts: ComputeServiceParts) {
+    this.periodic = new Periodic(parts.logger);
+  }
+
+  /** Resolves when the host is up and takes requests. @throws what the driver's initHost throws */
+  async start(signal: AbortSignal): Promise<void> {
+    const { config, messaging, driver, hosts, tracker, recovery, powerSync, endpoints, logger } = this.parts;
+    const context = RequestContext.admin();
+    await this.waitForConductor(context, signal);
+    await driver.initHost();
+    const version = reportedServiceVersion(await hosts.conductorVersions(context));
+    const service = await hosts.ensureService(context, version);
+    await tracker.start(context, { disabled: service.disabled });
+    await recovery.run(context);
+    driver.onLifecycle((event) => powerSync.onLifecycle(event));
+    this.server = await messaging.serve({ topic: TOPIC, host: config.default.host, endpoints });
+    await hosts.reportState(context, service);
+    this.startPeriodic(service);
+    logger.info({ host: config.default.host, node: tracker.nodeName, version }, 'compute service is up');
+  }
+
+  /** Takes no more requests, lets running operations end, and falls silent. */
+  async stop(): Promise<void> {
+    await this.periodic.stop();
+    await this.server?.stop(DRAIN_MS);
+    await Promise.race([this.parts.locks.idle(), delay(DRAIN_MS, undefined, { ref: false })]);
+  }
+
+  private async waitForConductor(context: RequestContext, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      signal.throwIfAborted();
+      try {
+        await this.parts.conductor.ping(context);
+        return;
+      } catch (error) {
+        this.parts.logger.warn(`nova-conductor does not answer, trying again: ${describeError(error)}`);
+        await delay(CONDUCTOR_RETRY_MS, undefined, { signal });
+      }
+    }
+  }
+
+  private startPeriodic(service: Service): void {
+    const { config, hosts, tracker, instances, scheduler, powerSync } = this.parts;
+    const { reportIntervalMs, updateResourcesIntervalMs, healInstanceInfoCacheIntervalMs } =
+      intervals(config);
+    this.periodic.start({
+      name: 'report-state',
+      intervalMs: reportIntervalMs,
+      run: () => hosts.reportState(RequestContext.admin(), service),
+    });
+    this.periodic.start({
+      name: 'update-resources',
+      intervalMs: updateResourcesIntervalMs,
+      run: () => tracker.update(RequestContext.admin()),
+    });
+    if (healInstanceInfoCacheIntervalMs > 0) {
+      this.periodic.start({
+        name: 'heal-network-cache',
+        intervalMs: healInstanceInfoCacheIntervalMs,
+        run: () => this.healOneNetwork(),
+      });
+    }
+    this.periodic.start({
+      name: 'sync-scheduler',
+      intervalMs: SCHEDULER_SYNC_MS,
+      run: async () => {
+        const context = RequestContext.admin();
+        const here = await instances.listOnHost(context);
+        await scheduler.sync(
+          context,
+          here.map((instance) => instance.uuid),
+        );
+      },
+    });
+    this.periodic.start({ name: 'sync-power', intervalMs: POWER_SYNC_MS, run: () => powerSync.syncAll() });
+  }
+
+  /** One server per round, as nova-compute does: the cost does not grow with the number of servers. */
+  private async healOneNetwork(): Promise<void> {
+    const { instances, networkCache, locks } = this.parts;
+    const context = RequestContext.admin();
+    const here = await instances.listOnHost(context);
+    const instance = here[this.healNext++ % Math.max(1, here.length)];
+    if (instance === undefined || instance.taskState !== null || locks.busy(instance.uuid)) return;
+    await networkCache.refresh(context, instance);
+  }
+}
+
+function intervals(config: Config): {
+  reportIntervalMs: number;
+  updateResourcesIntervalMs: number;
+  healInstanceInfoCacheIntervalMs: number;
+} {
+  const seconds = config.default;
+  // 0 means Nova's default period of a minute for the audit, never for healing.
+  const audit = seconds.updateResourcesInterval > 0 ? seconds.updateResourcesInterval : 60;
+  return {
+    reportIntervalMs: seconds.reportInterval * 1000,
+    updateResourcesIntervalMs: audit * 1000,
+    healInstanceInfoCacheIntervalMs: Math.max(0, seconds.healInstanceInfoCacheInterval) * 1000,
+  };
+}

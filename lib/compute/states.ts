@@ -1,0 +1,42 @@
+/** Nova's words for the states of a server (nova/compute/vm_states.py, task_states.py), as far as they are used here. */
+
+export const VmState = {
+  ACTIVE: 'active',
+  BUILDING: 'building',
+  PAUSED: 'paused',
+  SUSPENDED: 'suspended',
+  STOPPED: 'stopped',
+  RESCUED: 'rescued',
+  RESIZED: 'resized',
+  SOFT_DELETED: 'soft-delete',
+  DELETED: 'deleted',
+  ERROR: 'error',
+  SHELVED: 'shelved',
+  SHELVED_OFFLOADED: 'shelved_offloaded',
+} as const;
+
+export const TaskState = {
+  SCHEDULING: 'scheduling',
+  BLOCK_DEVICE_MAPPING: 'block_device_mapping',
+  NETWORKING: 'networking',
+  SPAWNING: 'spawning',
+  POWERING_OFF: 'powering-off',
+  POWERING_ON: 'powering-on',
+  PAUSING: 'pausing',
+  UNPAUSING: 'unpausing',
+  DELETING: 'deleting',
+  REBOOTING: 'rebooting',
+  REBOOT_PENDING: 'reboot_pending',
+  REBOOT_STARTED: 'reboot_started',
+  REBOOTING_HARD: 'rebooting_hard',
+  REBOOT_PENDING_HARD: 'reboot_pending_hard',
+  REBOOT_STARTED_HARD: 'reboot_started_hard',
+} as const;
+
+/** Task states in which a server is being built (nova/compute/manager.py, _init_instance). */
+export const BUILD_TASK_STATES: readonly (string | null)[] = [
+  TaskState.SCHEDULING,
+  TaskState.BLOCK_DEVICE_MAPPING,
+  TaskState.NETWORKING,
+  TaskState.SPAWNING,
+];

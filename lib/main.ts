@@ -1,0 +1,138 @@
+#!/usr/bin/env node
+/**
+ * prebake-compute: the service. Read from top to bottom it is the way a boot takes: a request comes in over AMQP, the
+ * compute service routes it to the driver, which restores a µVM from the cache and gives it what its flavor adds.
+ */
+// Every libvirt call in flight holds a thread of libuv's pool; the size counts before the pool's first use.
+process.env.UV_THREADPOOL_SIZE ??= '32';
+
+import { randomUUID } from 'node:crypto';
+import { Command } from 'commander';
+import { LibvirtDriver } from '../drivers/libvirt';
+import { Baker, Templates } from './bake';
+import { createComputeService } from './compute';
+import { type Config, loadConfig } from './config';
+import { describeError } from './exceptions';
+import { type Logger, createLogger } from './log';
+import { Messaging, RequestContext } from './messaging';
+import { Conductor } from './objects';
+import { connectOpenStack } from './openstack';
+import { BootRecorder, Metrics, createSidecar } from './sidecar';
+import { Squirrel } from './squirrel';
+import { readVersion } from './version';
+
+const DEFAULT_CONFIG_FILES = ['/etc/nova/nova.conf'];
+
+/** Something that was started and has to be ended, last started first. */
+interface Started {
+  readonly name: string;
+  readonly close: () => Promise<void>;
+}
+
+/** Runs the service until it is told to stop. */
+async function serve(config: Config, logger: Logger, signal: AbortSignal): Promise<void> {
+  const started: Started[] = [];
+  const closing = <T extends { close: () => Promise<void> }>(name: string, part: T): T => {
+    started.push({ name, close: () => part.close() });
+    return part;
+  };
+  try {
+    const { glance, neutron, placement } = connectOpenStack(config, logger);
+    const squirrel = closing(
+      'squirrel',
+      await Squirrel.open({ directory: config.prebake.cacheDirectory, logger }),
+    );
+    const driver = closing('driver', LibvirtDriver.create({ config, images: glance, logger }));
+    const messaging = closing(
+      'messaging',
+      await Messaging.connect({
+        transportUrl: config.default.transportUrl,
+        connectionName: `nova-compute:${process.pid}:${randomUUID()}`,
+        heartbeatS: config.oslo.heartbeatTimeoutThreshold,
+        logger,
+        signal,
+      }),
+    );
+    const baker = closing('baker', Baker.create({ squirrel, driver, config, logger }));
+    const templates = Templates.create({ squirrel, baker, config, logger });
+
+    const metrics = new Metrics();
+    const boots = new BootRecorder(metrics);
+    const conductor = new Conductor(messaging, { timeoutMs: 5_000 });
+    closing(
+      'sidecar',
+      await createSidecar({
+        listen: config.prebake.sidecarListen,
+        checks: new Map([
+          [
+            'amqp',
+            () =>
+              messaging.state === 'connected'
+                ? Promise.resolve()
+                : Promise.reject(new Error(messaging.state)),
+          ],
+          ['conductor', () => conductor.ping(RequestContext.admin())],
+          ['libvirt', () => driver.ping()],
+          ['placement', () => placement.ping()],
+        ]),
+        boots,
+        metrics,
+        logger,
+      }),
+    );
+
+    const service = createComputeService({
+      config,
+      messaging,
+      driver,
+      glance,
+      neutron,
+      placement,
+      templates,
+      squirrel,
+      boots,
+      logger,
+    });
+    started.push({ name: 'compute service', close: () => service.stop() });
+    await service.start(signal);
+    await new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      else signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    logger.info('stopping');
+  } finally {
+    for (const { name, close } of started.reverse()) {
+      await close().catch((error: unknown) =>
+        logger.warn(`${name} did not close cleanly: ${describeError(error)}`),
+      );
+    }
+  }
+}
+
+async function main(): Promise<void> {
+  const { configFile } = new Command('prebake-compute')
+    .description('Nova compute service that starts servers from prebaked µVMs')
+    .version(readVersion())
+    .option(
+      '--config-file <path>',
+      'nova.conf of this host; may be given several times, later files win (default: /etc/nova/nova.conf)',
+      (path: string, paths: string[]) => [...paths, path],
+      [],
+    )
+    .parse()
+    .opts<{ configFile: string[] }>();
+  const config = await loadConfig(configFile.length > 0 ? configFile : DEFAULT_CONFIG_FILES);
+  const logger = createLogger({ level: config.default.debug ? 'debug' : 'info' });
+  const stop = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort(new Error(name)));
+  try {
+    await serve(config, logger, stop.signal);
+  } catch (error) {
+    if (!stop.signal.aborted) throw error;
+  }
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`prebake-compute: ${describeError(error)}\n`);
+  process.exitCode = 1;
+});

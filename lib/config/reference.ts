@@ -1,0 +1,44 @@
+/** docs/configuration.md, written from the table. */
+import { toSectionName, toSnakeCase } from './names';
+import type { Fallback, Option } from './option';
+import { SECTIONS } from './sections';
+
+const HEAD = `# Configuration
+
+The service reads the operator's own \`nova.conf\` (\`--config-file\`, several times if need be: later files win; \`--config-dir\`
+reads all \`*.conf\` of a directory) by the rules of oslo.config: continuation lines are indented, \`$option\` and
+\`\${section.option}\` refer to other options, \`$$\` is a dollar sign. Options that are not listed here are left to Nova.
+
+A wrong value stops the start; all wrong values are reported at once.
+
+This page is written by \`prebake config-docs\`.
+`;
+
+/** The whole page in Markdown. */
+export function configurationReference(): string {
+  const sections = Object.entries(SECTIONS).map(([key, { doc, options }]) => {
+    const rows = Object.entries(options).map(([optionKey, option]: [string, Option<unknown>]) =>
+      row(`\`${toSnakeCase(optionKey)}\``, describeFallback(option.fallback), option.expects, option.doc),
+    );
+    const table = [row('Option', 'Default', 'Takes', 'Meaning'), row('---', '---', '---', '---'), ...rows];
+    return `## [${toSectionName(key)}]\n\n${doc}\n\n${table.join('\n')}\n`;
+  });
+  return [HEAD, ...sections].join('\n');
+}
+
+function describeFallback(fallback: Fallback): string {
+  switch (fallback.kind) {
+    case 'text':
+      return fallback.text === '' ? 'empty' : `\`${fallback.text}\``;
+    case 'computed':
+      return fallback.words;
+    case 'unset':
+      return 'unset';
+    case 'required':
+      return '**required**';
+  }
+}
+
+function row(...cells: string[]): string {
+  return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+}

@@ -1,0 +1,302 @@
+/**
+ * Every option that this service reads from nova.conf: name, kind, default, meaning. Parsing, checking and the
+ * documentation come from this table; options that are not in it are Nova's business and are left alone.
+ *
+ * Keys are the options' names in camel case (`my_ip` -> `myIp`).
+ */
+import { hostname, networkInterfaces } from 'node:os';
+import {
+  boolean,
+  choice,
+  computed,
+  decimal,
+  integer,
+  list,
+  listenAddress,
+  path,
+  required,
+  text,
+  url,
+} from './option';
+
+function firstAddress(): string {
+  const addresses = Object.values(networkInterfaces()).flatMap((found) => found ?? []);
+  return addresses.find((found) => found.family === 'IPv4' && !found.internal)?.address ?? '127.0.0.1';
+}
+
+/** How to log in to Keystone, as keystoneauth's password plugin reads it. */
+const auth = {
+  authSection: text({ default: null, doc: 'Section to take the credentials from instead of this one.' }),
+  authUrl: url({ default: null, doc: 'Where Keystone is.' }),
+  username: text({ default: null, doc: 'Name of the service user.' }),
+  userId: text({ default: null, doc: 'ID of the service user, instead of a name.' }),
+  password: text({ default: null, secret: true, doc: 'Password of the service user.' }),
+  userDomainName: text({ default: null, doc: 'Domain of the user, by name.' }),
+  userDomainId: text({ default: null, doc: 'Domain of the user, by ID.' }),
+  projectName: text({ default: null, doc: 'Project to work in, by name.' }),
+  projectId: text({ default: null, doc: 'Project to work in, by ID.' }),
+  projectDomainName: text({ default: null, doc: 'Domain of the project, by name.' }),
+  projectDomainId: text({ default: null, doc: 'Domain of the project, by ID.' }),
+  cafile: path({ default: null, doc: 'PEM file with the CAs to trust.' }),
+  insecure: boolean({ default: false, doc: 'Do not verify TLS certificates.' }),
+  timeout: integer({ default: null, min: 1, doc: 'Seconds that a request may take.' }),
+};
+
+/** Which endpoint of a service to use. */
+const endpoint = {
+  regionName: text({ default: null, doc: 'Region to look for the endpoint in.' }),
+  validInterfaces: list({ default: 'internal,public', doc: 'Interfaces of the endpoint, by preference.' }),
+  endpointOverride: url({ default: null, doc: 'URL to use instead of the one in the catalogue.' }),
+};
+
+export const SECTIONS = {
+  default: {
+    doc: 'The service itself, by the names Nova gives them.',
+    options: {
+      host: text({
+        default: computed('the name of the host', hostname),
+        pattern: /^[A-Za-z0-9_.@-]+$/,
+        expects: "a host name (letters, digits and '_', '-', '.', '@')",
+        doc: 'Name of this compute host in Nova and of its queue; must be that of the L2 agent on this host.',
+      }),
+      myIp: text({
+        default: computed('the first address of the host', firstAddress),
+        doc: 'Address of this host on the management network; shown as host IP of the hypervisor.',
+      }),
+      transportUrl: text({
+        default: required,
+        secret: true,
+        pattern: /^(rabbits?|amqps?|kombu(\+amqp)?):\/\/[^/]/i,
+        expects:
+          'rabbit://user:password@host:port/vhost (several user:password@host:port separated by commas)',
+        doc: "RabbitMQ of this host's cell.",
+      }),
+      statePath: path({ default: '/var/lib/nova', doc: 'Where the service keeps its state.' }),
+      instancesPath: path({ default: '$state_path/instances', doc: 'Where the disks of the servers are.' }),
+      instanceNameTemplate: text({
+        default: 'instance-%08x',
+        doc: 'Names of the servers in libvirt; a printf of the ID, or `%(uuid)s`.',
+      }),
+      reportInterval: integer({ default: 10, min: 1, doc: 'Seconds between two signs of life to Nova.' }),
+      serviceDownTime: integer({
+        default: 60,
+        min: 1,
+        doc: 'Seconds without a sign of life after which Nova takes a service for dead.',
+      }),
+      updateResourcesInterval: integer({
+        default: 0,
+        doc: 'Seconds between two audits of the resources; 0 means every 60 s.',
+      }),
+      syncPowerStateInterval: integer({
+        default: 600,
+        doc: 'Seconds between two comparisons of all power states with the database; below 0 turns them off.',
+      }),
+      healInstanceInfoCacheInterval: integer({
+        default: 60,
+        doc: "Seconds between two refreshes of one server's network information; 0 or less turns them off.",
+      }),
+      runningDeletedInstancePollInterval: integer({
+        default: 1800,
+        doc: 'Seconds between two searches for servers that run though they were deleted.',
+      }),
+      reservedHostCpus: integer({ default: 0, min: 0, doc: 'CPUs kept for the host.' }),
+      reservedHostMemoryMb: integer({ default: 512, min: 0, doc: 'MiB of memory kept for the host.' }),
+      reservedHostDiskMb: integer({ default: 0, min: 0, doc: 'MiB of disk kept for the host.' }),
+      cpuAllocationRatio: decimal({ default: null, min: 0, doc: 'Virtual CPUs per CPU, always.' }),
+      ramAllocationRatio: decimal({
+        default: null,
+        min: 0,
+        doc: 'Memory promised per memory there is, always.',
+      }),
+      diskAllocationRatio: decimal({
+        default: null,
+        min: 0,
+        doc: 'Disk promised per disk there is, always.',
+      }),
+      initialCpuAllocationRatio: decimal({ default: '16.0', min: 0, doc: 'The same for a new host.' }),
+      initialRamAllocationRatio: decimal({ default: '1.5', min: 0, doc: 'The same for a new host.' }),
+      initialDiskAllocationRatio: decimal({ default: '1.0', min: 0, doc: 'The same for a new host.' }),
+      vifPluggingTimeout: integer({
+        default: 300,
+        min: 0,
+        doc: 'Seconds to wait until Neutron has wired the ports of a server; 0 does not wait.',
+      }),
+      vifPluggingIsFatal: boolean({
+        default: true,
+        doc: 'Whether a server fails when its ports are not wired.',
+      }),
+      forceConfigDrive: boolean({ default: false, doc: 'Give every server a config drive.' }),
+      configDriveFormat: choice(['iso9660'], { default: 'iso9660', doc: 'File system of config drives.' }),
+      shutdownTimeout: integer({
+        default: 60,
+        min: 0,
+        doc: 'Seconds that a guest has to shut down before it is switched off.',
+      }),
+      rebootTimeout: integer({
+        default: 0,
+        min: 0,
+        doc: 'Seconds after which a reboot that hangs is done again the hard way; 0 never.',
+      }),
+      maxConcurrentBuilds: integer({
+        default: 10,
+        min: 0,
+        doc: 'Servers built at once; 0 means any number.',
+      }),
+      rpcResponseTimeout: integer({ default: 60, min: 1, doc: 'Seconds to wait for the answer to a call.' }),
+      resumeGuestsStateOnHostBoot: boolean({
+        default: false,
+        doc: 'Start the servers that were running when the host went down.',
+      }),
+      defaultAvailabilityZone: text({ default: 'nova', doc: 'Availability zone of hosts that are in none.' }),
+      forceRawImages: boolean({
+        default: true,
+        doc: 'Convert images to raw before they become the base of disks.',
+      }),
+      debug: boolean({ default: false, doc: 'Log more.' }),
+      logFile: text({
+        default: null,
+        doc: 'File to log to instead of standard output; relative to `log_dir`.',
+      }),
+      logDir: path({
+        default: null,
+        doc: 'Directory to log to, into `nova-compute.log` without `log_file`.',
+      }),
+    },
+  },
+  osloMessagingRabbit: {
+    doc: 'The connection to RabbitMQ.',
+    options: {
+      heartbeatTimeoutThreshold: integer({
+        default: 60,
+        min: 0,
+        doc: 'Seconds after which a silent connection is given up; 0 never.',
+      }),
+      amqpDurableQueues: boolean({
+        default: false,
+        doc: "Whether queues survive the broker's restart; must be as in all of the cell.",
+      }),
+      ssl: boolean({ default: false, doc: 'Speak TLS to the broker.' }),
+      sslCaFile: path({ default: null, doc: 'PEM file with the CAs to trust.' }),
+      sslCertFile: path({ default: null, doc: 'PEM file with the certificate of this service.' }),
+      sslKeyFile: path({ default: null, doc: 'PEM file with the key to that certificate.' }),
+    },
+  },
+  keystoneAuthtoken: {
+    doc: "Nova's own service user; used for Glance when `[glance]` and `[service_user]` have no credentials.",
+    options: { ...auth, ...endpoint },
+  },
+  serviceUser: {
+    doc: "Service user for work that is done on no user's behalf, such as fetching an image to bake.",
+    options: {
+      ...auth,
+      ...endpoint,
+      sendServiceUserToken: boolean({
+        default: false,
+        doc: "Send a token of the service along with the user's, so that long operations outlive the latter.",
+      }),
+    },
+  },
+  placement: { doc: 'The Placement service.', options: { ...auth, ...endpoint } },
+  neutron: { doc: 'The Neutron service.', options: { ...auth, ...endpoint } },
+  glance: {
+    doc: 'The Glance service.',
+    options: {
+      ...auth,
+      ...endpoint,
+      apiServers: list({ default: null, doc: 'URLs of Glance, instead of the one in the catalogue.' }),
+      numRetries: integer({ default: 3, min: 0, doc: 'How often a failed download is tried again.' }),
+    },
+  },
+  api: {
+    doc: 'What servers are told about themselves.',
+    options: {
+      dhcpDomain: text({ default: 'novalocal', doc: 'Domain that is added to host names; may be empty.' }),
+    },
+  },
+  libvirt: {
+    doc: 'The hypervisor.',
+    options: {
+      virtType: choice(['kvm', 'qemu'], {
+        default: 'kvm',
+        doc: 'kvm, or qemu for emulation on hosts without hardware virtualisation.',
+      }),
+      connectionUri: text({ default: 'qemu:///system', doc: 'libvirt to connect to.' }),
+      cpuMode: choice(['host-model', 'host-passthrough', 'custom', 'none'], {
+        default: null,
+        doc: 'CPU that guests see; unset means host-model with kvm and none with qemu.',
+      }),
+      cpuModels: list({
+        default: '',
+        doc: 'CPU models to choose from when `cpu_mode` is custom; the first is taken.',
+      }),
+      imagesType: choice(['default', 'qcow2', 'raw', 'flat'], {
+        default: 'default',
+        doc: 'How disks are kept: qcow2 over a shared base (default), or a full raw copy.',
+      }),
+      waitSoftRebootSeconds: integer({
+        default: 120,
+        min: 0,
+        doc: 'Seconds that a guest has to shut down in a soft reboot before it is rebooted the hard way.',
+      }),
+    },
+  },
+  vnc: {
+    doc: 'Consoles.',
+    options: {
+      enabled: boolean({ default: true, doc: 'Give servers a VNC console.' }),
+      serverListen: text({ default: '127.0.0.1', doc: 'Address that the consoles listen on.' }),
+      serverProxyclientAddress: text({
+        default: '127.0.0.1',
+        doc: 'Address under which the console proxy reaches this host.',
+      }),
+      novncproxyBaseUrl: url({
+        default: 'http://127.0.0.1:6080/vnc_auto.html',
+        doc: "URL of the console proxy, as users' browsers see it.",
+      }),
+    },
+  },
+  consoleauth: {
+    doc: 'Leave to open consoles.',
+    options: {
+      tokenTtl: integer({ default: 600, min: 0, doc: 'Seconds that a console URL is valid.' }),
+    },
+  },
+  prebake: {
+    doc: 'What Nova has no option for. An unknown option in this section is an error.',
+    options: {
+      bake: choice(['auto', 'never'], {
+        default: 'auto',
+        doc: 'Whether the first boot of an image has a µVM baked of it.',
+      }),
+      cacheDirectory: path({ default: '$state_path/prebake', doc: 'Where µVMs are kept.' }),
+      baseMemoryMb: integer({
+        default: 512,
+        min: 128,
+        max: 65_536,
+        doc: 'MiB of memory that µVMs are baked with; flavors with less boot cold.',
+      }),
+      maxVcpus: integer({
+        default: 16,
+        min: 1,
+        max: 255,
+        doc: 'Virtual CPUs that a µVM can grow to; flavors with more boot cold.',
+      }),
+      maxMemoryMb: integer({
+        default: 65_536,
+        min: 128,
+        max: 4_194_304,
+        doc: 'MiB of memory that a µVM can grow to; flavors with more boot cold.',
+      }),
+      bakeTimeoutS: integer({ default: 900, min: 1, doc: 'Seconds that a bake may take.' }),
+      gateTimeoutS: integer({
+        default: 180,
+        min: 1,
+        doc: 'Seconds that a restored guest has to take its new identity.',
+      }),
+      sidecarListen: listenAddress({
+        default: '127.0.0.1:8790',
+        doc: 'Address of health checks, metrics and the boot timeline; open to all who reach it.',
+      }),
+    },
+  },
+};

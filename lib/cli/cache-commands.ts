@@ -1,0 +1,139 @@
+/** `prebake cache`: what is in this host's cache of µVMs, and taking care of it. */
+import type { CacheEntry } from '../squirrel';
+import type { Cache } from './host';
+import { CommandError, EXIT, type Output, formatBytes, formatMs } from './output';
+
+/** As many digits of a key as a list shows; any unique beginning of at least four names a µVM. */
+const SHORT_KEY = 12;
+const SHORTEST_PREFIX = 4;
+
+/** Finds the one µVM whose key begins with `prefix`. */
+async function resolveKey(cache: Cache, prefix: string): Promise<CacheEntry> {
+  if (!/^[0-9a-f]+$/.test(prefix) || prefix.length < SHORTEST_PREFIX) {
+    throw new CommandError(
+      `'${prefix}' is not a key: expected ${SHORTEST_PREFIX} or more of its hexadecimal digits, see 'prebake cache ls'`,
+      EXIT.usage,
+    );
+  }
+  const matches = (await cache.list()).filter((entry) => entry.key.startsWith(prefix));
+  const [first] = matches;
+  if (first === undefined) throw new CommandError(`the cache has no µVM ${prefix}, see 'prebake cache ls'`);
+  if (matches.length > 1) {
+    throw new CommandError(
+      `${prefix} is the beginning of ${matches.length} keys, give more digits`,
+      EXIT.usage,
+    );
+  }
+  return first;
+}
+
+/** `cache ls` */
+export async function listCache(cache: Cache, output: Output, json: boolean): Promise<void> {
+  const entries = await cache.list();
+  if (json) {
+    output.json(entries);
+    return;
+  }
+  if (entries.length === 0) {
+    output.line("The cache is empty. Make a µVM with 'prebake bake IMAGE'.");
+    return;
+  }
+  output.table(['KEY', 'STATE', 'IMAGE', 'MEMORY', 'BAKED', 'STORED', ''], entries.map(listRow));
+}
+
+function listRow(entry: CacheEntry): string[] {
+  const key = entry.key.slice(0, SHORT_KEY);
+  if (entry.state === 'unreadable') return [key, entry.state, '', '', '', '', entry.reason];
+  const { manifest } = entry;
+  return [
+    key,
+    entry.state,
+    manifest.image.id,
+    `${manifest.memoryMb} MiB`,
+    manifest.bakedAt,
+    formatBytes(manifest.addedBytes),
+    entry.state === 'quarantined' ? entry.reason : '',
+  ];
+}
+
+/** `cache show KEY` */
+export async function showCache(cache: Cache, output: Output, prefix: string, json: boolean): Promise<void> {
+  const entry = await resolveKey(cache, prefix);
+  if (json) {
+    output.json(entry);
+    return;
+  }
+  if (entry.state === 'unreadable') {
+    output.table([], rows({ key: entry.key, state: entry.state, reason: entry.reason }));
+    return;
+  }
+  const { manifest } = entry;
+  const { platform } = manifest;
+  const files: [string, string][] = Object.entries(manifest.files).map(([name, file]) => [
+    name,
+    `${formatBytes(file.sizeBytes)}, ${file.pages} pages not zero, ${file.newPages} of them new to the cache`,
+  ]);
+  output.table(
+    [],
+    rows({
+      key: manifest.key,
+      state: entry.state === 'ok' ? 'ok' : `quarantined since ${entry.since}: ${entry.reason}`,
+      image: manifest.image.id,
+      'image checksum': manifest.image.checksum ?? 'none',
+      memory: `${manifest.memoryMb} MiB`,
+      baked: `${manifest.bakedAt}, in ${formatMs(manifest.bakeMs)}`,
+      stored: formatBytes(manifest.addedBytes),
+      platform: `${platform.virtType}, ${platform.machineType}, CPU ${platform.cpuModel}, QEMU ${platform.qemuMajorVersion}, ${platform.firmware}`,
+      layout: `version ${platform.layoutVersion}, up to ${platform.maxVcpus} vCPUs and ${platform.maxMemoryMb} MiB`,
+      gate: manifest.gateVersion.slice(0, SHORT_KEY),
+      ...Object.fromEntries<string>(files),
+    }),
+  );
+}
+
+function rows(fields: Readonly<Record<string, string>>): [string, string][] {
+  return Object.entries(fields);
+}
+
+/** `cache rm KEY...` */
+export async function removeFromCache(
+  cache: Cache,
+  output: Output,
+  prefixes: readonly string[],
+): Promise<void> {
+  // All names are resolved first: a mistyped one must not leave half of the work done.
+  const keys = new Set<string>();
+  for (const prefix of prefixes) keys.add((await resolveKey(cache, prefix)).key);
+  for (const key of keys) {
+    await cache.remove(key);
+    output.line(`removed ${key}`);
+  }
+}
+
+/** `cache verify [KEY...]`: reads every page back; fails when anything is damaged. */
+export async function verifyCache(
+  cache: Cache,
+  output: Output,
+  prefixes: readonly string[],
+  json: boolean,
+): Promise<void> {
+  const keys = new Set<string>();
+  for (const prefix of prefixes) keys.add((await resolveKey(cache, prefix)).key);
+  if (prefixes.length === 0) for (const entry of await cache.list()) keys.add(entry.key);
+  const reports = [];
+  for (const key of keys) {
+    const report = await cache.verify(key);
+    reports.push(report);
+    if (json) continue;
+    const verdict = report.problems.length === 0 ? `ok, ${report.pages} pages` : 'DAMAGED';
+    output.line(`${key.slice(0, SHORT_KEY)}  ${verdict}`);
+    for (const problem of report.problems) output.line(`    ${problem}`);
+  }
+  if (json) output.json(reports);
+  const damaged = reports.filter((report) => report.problems.length > 0).length;
+  if (damaged > 0) {
+    throw new CommandError(
+      `${damaged} of ${reports.length} µVMs damaged; their images boot cold until they are baked again`,
+    );
+  }
+}

@@ -1,0 +1,30 @@
+/** What the commands need of the host they run on; `open-host.ts` makes it from nova.conf, tests make their own. */
+import type { ImageSpec } from '../../drivers/driver';
+import type { Baker } from '../bake';
+import type { Squirrel } from '../squirrel';
+
+/** The part of the cache that commands use. */
+export type Cache = Pick<Squirrel, 'find' | 'list' | 'remove' | 'verify' | 'close'>;
+
+/** Everything a bake needs besides the image. */
+export interface Bakery {
+  readonly baker: Pick<Baker, 'bake' | 'keyOf'>;
+  /** By id or by name. Rejects with CommandError when there is none, or more than one of that name. */
+  findImage(nameOrId: string, signal: AbortSignal): Promise<ImageSpec & { readonly name: string }>;
+  /** Ends what is under way and cleans up after it. */
+  close(): Promise<void>;
+}
+
+/** One compute host, as its nova.conf describes it. */
+export interface Host {
+  /** `[DEFAULT] host`. */
+  readonly name: string;
+  readonly configFiles: readonly string[];
+  /** Where the running service answers, without a trailing slash. */
+  readonly sidecarUrl: string;
+  openCache(): Promise<Cache>;
+  openBakery(): Promise<Bakery & { readonly cache: Cache }>;
+}
+
+/** Reads the configuration; rejects with a CommandError (usage) that names every wrong option. */
+export type OpenHost = (configFiles: readonly string[]) => Promise<Host>;

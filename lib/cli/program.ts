@@ -1,0 +1,125 @@
+/** The `prebake` command: its sub-commands, options and help. What they do is in the files beside this one. */
+import { Command } from 'commander';
+import { bake } from './bake-command';
+import { showBoots } from './boots-command';
+import { listCache, removeFromCache, showCache, verifyCache } from './cache-commands';
+import type { Cache, Host, OpenHost } from './host';
+import type { Output } from './output';
+
+export interface ProgramParts {
+  readonly version: string;
+  readonly openHost: OpenHost;
+  /** Used when no --config-file is given; of these, those that exist. */
+  readonly defaultConfigFiles: () => Promise<readonly string[]>;
+  readonly output: Output;
+  /** Fires when the user wants the command to end. */
+  readonly signal: AbortSignal;
+}
+
+interface JsonOption {
+  readonly json?: true;
+}
+
+const JSON_OPTION = ['--json', 'print the result as JSON'] as const;
+
+/** Builds the command; parsing its arguments runs it. */
+export function buildProgram(parts: ProgramParts): Command {
+  const { output } = parts;
+  const program = new Command('prebake')
+    .description('Makes, lists and checks the prebaked µVMs of this compute host.')
+    .version(parts.version)
+    .option(
+      '--config-file <path>',
+      'a nova.conf of this host; repeat for several, later ones win (default: /etc/nova/nova.conf, /etc/nova/nova-compute.conf)',
+      (path: string, before: readonly string[]) => [...before, path],
+      [] as readonly string[],
+    )
+    .configureOutput({
+      writeOut: (text) => void output.stdout.write(text),
+      writeErr: (text) => void output.stderr.write(text),
+    })
+    .exitOverride()
+    .showHelpAfterError("See 'prebake --help'.")
+    .addHelpText(
+      'after',
+      `
+Examples:
+  prebake bake debian-12            boot the image once, keep it as a µVM; servers of it then start from that
+  prebake cache ls                  what is kept
+  prebake boots                     how the last servers started
+  prebake boots SERVER-UUID         where the milliseconds of one went
+  prebake config check              is the configuration right?
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
+    );
+
+  const openHost = async (): Promise<Host> => {
+    const { configFile } = program.opts<{ configFile: readonly string[] }>();
+    return parts.openHost(configFile.length > 0 ? configFile : await parts.defaultConfigFiles());
+  };
+  const withCache = async (work: (cache: Cache) => Promise<void>): Promise<void> => {
+    const cache = await (await openHost()).openCache();
+    try {
+      await work(cache);
+    } finally {
+      await cache.close();
+    }
+  };
+
+  program
+    .command('bake')
+    .description("make an image's µVM: boot it once, seal it, capture it, prove it by a clone")
+    .argument('<image>', 'id or name of an image in Glance')
+    .option(...JSON_OPTION)
+    .action(async (image: string, options: JsonOption) => {
+      await bake(await openHost(), output, image, { json: options.json === true, signal: parts.signal });
+    });
+
+  const cache = program.command('cache').description("look at and take care of this host's µVMs");
+  cache
+    .command('ls')
+    .description('list the µVMs')
+    .option(...JSON_OPTION)
+    .action((options: JsonOption) => withCache((opened) => listCache(opened, output, options.json === true)));
+  cache
+    .command('show')
+    .description('show one µVM: its image, what it fits, where its bytes are')
+    .argument('<key>', 'its key, or the first digits of it')
+    .option(...JSON_OPTION)
+    .action((key: string, options: JsonOption) =>
+      withCache((opened) => showCache(opened, output, key, options.json === true)),
+    );
+  cache
+    .command('rm')
+    .description('remove µVMs; servers already started from them are not touched')
+    .argument('<key...>', 'their keys, or the first digits of them')
+    .action((keys: string[]) => withCache((opened) => removeFromCache(opened, output, keys)));
+  cache
+    .command('verify')
+    .description('read every page back and check it; exit code 1 when something is damaged')
+    .argument('[key...]', 'their keys, or the first digits of them; all when none is given')
+    .option(...JSON_OPTION)
+    .action((keys: string[], options: JsonOption) =>
+      withCache((opened) => verifyCache(opened, output, keys, options.json === true)),
+    );
+
+  program
+    .command('boots')
+    .description('how servers started since the service runs; with a server, where its milliseconds went')
+    .argument('[server]', 'uuid of a server')
+    .option(...JSON_OPTION)
+    .action(async (server: string | undefined, options: JsonOption) => {
+      await showBoots(await openHost(), output, server, options.json === true);
+    });
+
+  program
+    .command('config')
+    .description('about the configuration')
+    .command('check')
+    .description('read the configuration as the service would; names every wrong option')
+    .action(async () => {
+      const host = await openHost();
+      output.line(`The configuration of host '${host.name}' is right: ${host.configFiles.join(', ')}`);
+    });
+  return program;
+}

@@ -53,7 +53,7 @@ lock_cloud() {
 
 seconds_since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN {printf "%.1f", b - a}'; }
 
-report() { printf '  %.24s %6s s\n' "$1 ........................" "$(seconds_since "$2")"; }
+report() { printf '  %.28s %6s s\n' "$1 ............................" "$(seconds_since "$2")"; }
 
 # The end of a log is what one looks at first.
 show_log() {
@@ -70,7 +70,7 @@ step() {
   if "$@" >"$log" 2>&1 9>&-; then
     report "$name" "$begin"
   else
-    printf '  %.24s failed\n' "$name ........................"
+    printf '  %.28s failed\n' "$name ............................"
     show_log "$log"
     return 1
   fi

@@ -157,20 +157,31 @@ config_compute() {
   { config_compute_host "$COMPUTE_HOST" "$LIB/prebake" && printf '[prebake]\n'; } | put "$ETC/nova-compute.conf"
 }
 
-# A /dev/kvm that opens may still be unable to run a guest: run one. Its boot sector asks
-# the debug port for exit status (0x10 << 1) | 1 = 33. The answer is kept for this kernel.
+# The probe's guest, a boot sector that does what boot loaders do and half-working KVMs fail
+# at: it enters 32-bit protected mode, returns from there by iret, and ends its QEMU by
+# writing 0x10 to the debug port (exit status 0x10 << 1 | 1 = 33).
+#   cli; xor ax,ax; mov ds,ax; lgdt [gdtr]; mov eax,cr0; or al,1; mov cr0,eax; jmp 8:protected
+#   protected: mov ax,16; mov ds,ax; mov ss,ax; mov esp,0x7000; pushf; push cs; push done; iret
+#   done: mov al,0x10; out 0xf4,al; hlt        gdt: null, flat code, flat data        gdtr
+KVM_PROBE='fa31c08ed8660f0116507c0f20c00c010f22c0ea187c0800
+66b810008ed88ed0bc007000009c0e682d7c0000cfb010e6f4f48db600000000
+0000000000000000ffff0000009acf00ffff00000092cf001700387c00000000'
+
+# A /dev/kvm that opens may still be unable to run a guest: run one, once per kernel.
 virt_type() {
-  local stamp sector code
-  stamp=$(uname -r)
-  if [ -c /dev/kvm ] && ! stamped kvm "$stamp" && ! stamped no-kvm "$stamp"; then
-    sector=$RUN/kvm-probe.raw
-    # mov dx,0xf4; mov al,0x10; out dx,al; hlt
-    { printf '\xba\xf4\x00\xb0\x10\xee\xf4' && head -c 503 /dev/zero && printf '\x55\xaa'; } >"$sector"
-    timeout 20 qemu-system-x86_64 -machine pc,accel=kvm -m 16 -display none -nodefaults \
+  local kernel sector=$RUN/kvm-probe.raw answer=no-kvm code
+  kernel=$(uname -r)
+  if [ -c /dev/kvm ] && ! stamped virt-type "kvm $kernel" && ! stamped virt-type "no-kvm $kernel"; then
+    # shellcheck disable=SC2059  # the format is the content
+    printf "$(tr -d '\n' <<<"$KVM_PROBE" | sed 's/../\\x&/g')" >"$sector"
+    truncate -s 510 "$sector"
+    printf '\x55\xaa' >>"$sector"
+    timeout 10 qemu-system-x86_64 -machine pc,accel=kvm -m 16 -display none -nodefaults \
       -device isa-debug-exit,iobase=0xf4,iosize=1 -drive "file=$sector,format=raw,if=ide" >/dev/null 2>&1
     code=$?
+    [ "$code" != 33 ] || answer=kvm
     rm -f "$sector"
-    if [ "$code" = 33 ]; then stamp kvm "$stamp"; else stamp no-kvm "$stamp"; fi
+    stamp virt-type "$answer $kernel"
   fi
-  if [ -c /dev/kvm ] && stamped kvm "$stamp"; then echo kvm; else echo qemu; fi
+  if [ -c /dev/kvm ] && stamped virt-type "kvm $kernel"; then echo kvm; else echo qemu; fi
 }

@@ -79,11 +79,12 @@ config_extras() {
 
 # Tempest needs two images, two flavors and an external network to point at.
 config_tempest() {
-  local image
-  mkdir -p "$LIB/tempest"
-  image=$(image_in_glance tiny tiny) &&
+  local image horizon=false
+  [ ! -e "$LIB/stamps/with-horizon" ] || horizon=true
+  mkdir -p "$LIB/tempest/lock"
+  build_image tiny && image=$(image_in_glance tiny) &&
     as_admin /usr/bin/python3 "$DEVSTACK/lib.d/tempest.py" "$image" "$IMAGES/tiny.qcow2" "$LIB/tempest" "$LOG" \
-      "$([ -e "$LIB/stamps/with-horizon" ] && echo horizon)" | put "$ETC/tempest.conf"
+      "$horizon" >"$RUN/tempest.conf" && put "$ETC/tempest.conf" <"$RUN/tempest.conf"
 }
 
 start_extras() {

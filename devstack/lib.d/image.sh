@@ -25,9 +25,9 @@ build_image() {
   step "image $name" "$script" "$IMAGES/$name.qcow2" >&2
 }
 
-# image_in_glance NAME FILE-NAME : prints the id of the active image of that name.
+# image_in_glance NAME : prints the id of the active image of that name.
 image_in_glance() {
-  local name=$1 file=$IMAGES/$2.qcow2 id checksum options=()
+  local name=$1 file=$IMAGES/$1.qcow2 id checksum options=()
   checksum=$(sha512sum "$file" | cut -d' ' -f1) || return
   id=$(as_admin openstack image list --public --name "$name" --status active -f value -c ID | head -n 1) || return
   if [ -n "$id" ] && [ "$(as_admin openstack image show -f json -c properties "$id" |
@@ -35,7 +35,7 @@ image_in_glance() {
     # Built anew since: servers of the old one keep what they have.
     as_admin openstack image delete "$id" && id=
   fi
-  [ "$2" != tiny ] || options=(--min-ram 96)
+  [ "$name" != tiny ] || options=(--min-ram 96)
   [ -n "$id" ] || id=$(as_admin openstack image create --public "${options[@]}" --disk-format qcow2 --container-format bare \
     --file "$file" -f value -c id "$name") || return
   printf '%s\n' "$id"
@@ -44,5 +44,5 @@ image_in_glance() {
 image() {
   build_image "$1" || fail "the image $1 could not be built" "The whole log: $LOG/setup-image-$1.log"
   running glance-api || fail "Glance is not running: the image stays in $IMAGES/$1.qcow2" "Run: all-in-one up"
-  image_in_glance "$1" "$1" || fail "the image $1 is not in Glance" "Look at $LOG/glance-api.log"
+  image_in_glance "$1" || fail "the image $1 is not in Glance" "Look at $LOG/glance-api.log"
 }

@@ -175,7 +175,7 @@ start_service() {
     report "$name" "$begin"
     return
   fi
-  printf '  %.24s failed\n' "$name ........................"
+  printf '  %.28s failed\n' "$name ............................"
   for log in "$LOG/$name.out" "$LOG/$name.log"; do show_log "$log"; done
   return 1
 }

@@ -1,14 +1,14 @@
 /** The service's clients and its handling of a server's network, against the real cloud that `devstack/all-in-one` runs. */
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
 import { z } from 'zod';
+import { loadConfig, loginFrom, type Config, type LoginSection } from '../../lib/config';
 import { ServerNetworks } from '../../lib/compute/network';
 import { ImageNotFound, PortBindingFailed, PortInUse } from '../../lib/exceptions';
-import { createObject, NetworkRequest, NovaObjectList, type NovaObject } from '../../lib/objects';
 import {
   Glance,
   HttpError,
@@ -16,18 +16,18 @@ import {
   Neutron,
   Placement,
   ProviderNameTaken,
-  type AuthOptions,
   type Inventory,
 } from '../../lib/openstack';
 import { ServiceClient } from '../../lib/openstack/service-client';
+import { requestList } from '../support/requested-networks';
 
 const CLOUD = process.env['PREBAKE_CLOUD'] ?? '/srv/prebake-cloud';
 const logger = pino({ level: 'silent' });
 const sessions: KeystoneSession[] = [];
-let options: Readonly<Record<string, Readonly<Record<string, string>>>>;
+let config: Config;
 
 beforeAll(async () => {
-  options = sections(await readFile(join(CLOUD, 'etc/nova-compute.conf'), 'utf8'));
+  config = await loadConfig([join(CLOUD, 'etc/nova-compute.conf')]);
 });
 
 afterAll(() => {
@@ -42,7 +42,10 @@ describe('Keystone', () => {
   });
 
   test('refuses a wrong password, which the error does not repeat', async () => {
-    const session = new KeystoneSession({ ...authOf('placement'), password: 'wrong-secret' }, logger);
+    const session = new KeystoneSession(
+      { ...loginFrom(config, 'placement'), password: 'wrong-secret' },
+      logger,
+    );
     sessions.push(session);
     const failure: unknown = await session.token().catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(HttpError);
@@ -53,7 +56,7 @@ describe('Keystone', () => {
 
 describe('Glance', () => {
   test('gives an image with the checksum it promised, and nothing beside it', async () => {
-    const session = sessionOf('service_user');
+    const session = sessionOf('serviceUser');
     const glance = new Glance(session);
     const list = new ServiceClient(session, 'image');
     const { images } = await list.request(z.object({ images: z.array(z.object({ id: z.string() })) }), {
@@ -78,7 +81,7 @@ describe('Glance', () => {
   });
 
   test('knows no image that is not there', async () => {
-    await expect(new Glance(sessionOf('service_user')).show(randomUUID())).rejects.toThrow(ImageNotFound);
+    await expect(new Glance(sessionOf('serviceUser')).show(randomUUID())).rejects.toThrow(ImageNotFound);
   });
 });
 
@@ -207,7 +210,7 @@ describe('the networks of a server', () => {
       projectId,
       hostname: 'guest',
       availabilityZone: 'nova',
-      requestedNetworks: requestList(requested),
+      requestedNetworks: requestList(...requested),
       securityGroups: ['default'],
       signal: AbortSignal.timeout(60_000),
     });
@@ -222,7 +225,7 @@ describe('the networks of a server', () => {
   }
 
   test('a port is made, bound to this host, described and deleted', async () => {
-    const networks = networksOf(options['DEFAULT']?.['host'] ?? '');
+    const networks = networksOf(config.default.host);
     const uuid = randomUUID();
     const info = await allocate(networks, [{ network_id: networkId }], uuid);
     const [port] = await portsOf(uuid);
@@ -256,7 +259,7 @@ describe('the networks of a server', () => {
   });
 
   test("the user's own port comes in its place and survives the server", async () => {
-    const networks = networksOf(options['DEFAULT']?.['host'] ?? '');
+    const networks = networksOf(config.default.host);
     const own = await neutron.createPort({ network_id: networkId, tenant_id: projectId });
     userPorts.push(own.id);
     const uuid = randomUUID();
@@ -285,47 +288,10 @@ describe('the networks of a server', () => {
   });
 });
 
-function authOf(section: string): AuthOptions {
-  const found = options[section] ?? {};
-  return {
-    authUrl: found['auth_url'] ?? '',
-    username: found['username'] ?? '',
-    password: found['password'] ?? '',
-    projectName: found['project_name'] ?? '',
-    userDomainName: found['user_domain_name'] ?? '',
-    projectDomainName: found['project_domain_name'] ?? '',
-  };
-}
-
-function sessionOf(section: string): KeystoneSession {
-  const session = new KeystoneSession(authOf(section), logger);
+function sessionOf(section: LoginSection): KeystoneSession {
+  const session = new KeystoneSession(loginFrom(config, section), logger);
   sessions.push(session);
   return session;
-}
-
-function sections(text: string): Record<string, Record<string, string>> {
-  const found: Record<string, Record<string, string>> = {};
-  let current: Record<string, string> = {};
-  for (const line of text.split('\n')) {
-    const header = /^\[(\w+)\]$/.exec(line)?.[1];
-    const option = /^(\w+) *= *(.*)$/.exec(line);
-    if (header !== undefined) current = found[header] ??= {};
-    else if (option !== null) current[option[1] ?? ''] = option[2] ?? '';
-  }
-  return found;
-}
-
-function requestList(requested: readonly Record<string, string>[]): NovaObject {
-  const blank = { network_id: null, port_id: null, address: null, tag: null };
-  const objects = requested.map((fields) => createObject(NetworkRequest, { ...blank, ...fields }));
-  const fields = new Map<string, unknown>([['objects', objects]]);
-  return new NovaObjectList({
-    name: 'NetworkRequestList',
-    namespace: 'nova',
-    version: '1.1',
-    fields,
-    changes: [],
-  });
 }
 
 function vcpus(total: number): Inventory {

@@ -147,6 +147,10 @@ function load() {
     >(
       'str! virConnectGetDomainCapabilities(void *conn, const char *emulator, const char *arch, const char *machine, const char *virttype, unsigned int flags)',
     ),
+    virConnectBaselineCPU: async<
+      [connection: Pointer, cpus: readonly string[], count: number, flags: number],
+      string | null
+    >('str! virConnectBaselineCPU(void *conn, const char **cpus, unsigned int count, unsigned int flags)'),
     virConnectListAllDomains: async<[connection: Pointer, domains: Out<Pointer>, flags: number], number>(
       'int virConnectListAllDomains(void *conn, _Out_ void **domains, unsigned int flags)',
     ),

@@ -17,6 +17,8 @@ export const CALL_DEADLINE_MS = 30_000;
 const CREATE_DEADLINE_MS = 120_000;
 const RECONNECT_FIRST_MS = 250;
 const RECONNECT_LAST_MS = 5_000;
+/** VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES */
+const EXPAND_FEATURES = 1;
 /** VIR_DOMAIN_START_PAUSED */
 const START_PAUSED = 1;
 
@@ -147,6 +149,14 @@ export class LibvirtConnection {
         call,
         binding().virConnectGetDomainCapabilities(lane.connection, null, arch, machine, virtType, 0),
       ),
+    );
+  }
+
+  /** A `<cpu>` element with every feature that the given one implies spelled out. */
+  async expandCpu(cpuXml: string): Promise<string> {
+    const call = 'virConnectBaselineCPU';
+    return await this.use(call, CALL_DEADLINE_MS, (lane) =>
+      lane.value(call, binding().virConnectBaselineCPU(lane.connection, [cpuXml], 1, EXPAND_FEATURES)),
     );
   }
 

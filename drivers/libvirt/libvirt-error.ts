@@ -37,9 +37,9 @@ export class LibvirtError extends Error {
   }
 }
 
-/** Whether `error` is libvirt's refusal with one of `codes` (values of `ErrorCode`). */
+/** Whether `error` is libvirt's refusal with one of `codes` (values of `ErrorCode`), or without codes any refusal. */
 export function isLibvirtError(error: unknown, ...codes: readonly number[]): error is LibvirtError {
-  return error instanceof LibvirtError && codes.includes(error.code);
+  return error instanceof LibvirtError && (codes.length === 0 || codes.includes(error.code));
 }
 
 /** Whether the failure came from the way to the daemon and not from what was asked of it. */

@@ -1,0 +1,59 @@
+/** Boots a new server from its image, as stock Nova does: base file, overlay, config drive, domain, network, go. */
+import type { SpawnOutcome, SpawnRequest } from '../driver';
+import { createExtraDisks, createOverlay, rootSizeBytes } from './local-disks';
+import { ensureBridges } from './bridge';
+import { writeConfigDrive } from './config-drive';
+import type { InstancePaths } from './instance-store';
+import type { DriverParts } from './uvm-engine';
+
+/**
+ * Leaves a defined and running domain. On failure the caller removes domain and files.
+ * @param why what kept it from a µVM, for the outcome
+ */
+export async function spawnCold(
+  request: SpawnRequest,
+  parts: DriverParts,
+  paths: InstancePaths,
+  why: string,
+): Promise<SpawnOutcome> {
+  const { instance, timeline, signal } = request;
+  const { flavor, image } = instance;
+
+  const disks = timeline.phase('disks', async () => {
+    const base = await timeline.phase('image', () => parts.images.ensure(image, signal));
+    await createOverlay(paths.disk, base, rootSizeBytes(flavor, image, base), signal);
+    await createExtraDisks(paths, flavor, signal);
+  });
+  const network = timeline.phase('network', async () => {
+    const info = await request.network;
+    await ensureBridges(info);
+    return info;
+  });
+  const configDrive = timeline.phase('config_drive', async () => {
+    const identity = await request.identity;
+    if (identity.configDrive) await writeConfigDrive(paths.configDrive, identity.files, signal);
+  });
+  const [info] = await allOrFirstFailure(network, disks, configDrive);
+
+  signal.throwIfAborted();
+  const domain = await timeline.phase('define', async () =>
+    parts.connection.defineXml(await parts.coldXml(instance, info)),
+  );
+  signal.throwIfAborted();
+  await timeline.phase('start', () => domain.start({ paused: true }));
+  await timeline.phase('vifs', () => request.vifsPlugged(info));
+  signal.throwIfAborted();
+  await timeline.phase('resume', () => domain.resume());
+  timeline.mark('running');
+  return { how: 'cold', why };
+}
+
+/** As Promise.all, but nothing goes on in the background once it rejected: the caller removes the files then. */
+async function allOrFirstFailure<A, B, C>(a: Promise<A>, b: Promise<B>, c: Promise<C>): Promise<[A, B, C]> {
+  try {
+    return await Promise.all([a, b, c]);
+  } catch (error) {
+    await Promise.allSettled([a, b, c]);
+    throw error;
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * The domain of a server that boots from its disk, modelled on what Nova's libvirt driver writes
+ * (nova/virt/libvirt/driver.py, _get_guest_config). A clone of a µVM is defined with it, too, for its later starts.
+ */
+import type { NetworkInfo } from '../../lib/objects';
+import type { InstanceSpec } from '../driver';
+import { devicePrefix, hardwareOf, type Hardware } from './hardware';
+import type { InstancePaths } from './instance-store';
+import { cpuMode, type DriverSettings } from './settings';
+import {
+  agentChannel,
+  bridgeInterface,
+  disk,
+  rng,
+  serialConsole,
+  toXml,
+  video,
+  vncGraphics,
+  type XmlNode,
+} from './xml';
+
+const NOVA_NAMESPACE = 'http://openstack.org/xmlns/libvirt/nova/1.1';
+/** An IDE controller has two channels of two drives; SATA six ports. Elsewhere the last letter is as good as any. */
+const LAST_DEVICE = { ide: 'd', sata: 'f', scsi: 'z', virtio: 'z' } as const;
+
+/** Files of the server that exist besides its root disk. */
+export interface ExtraDisks {
+  readonly ephemeral: boolean;
+  readonly swap: boolean;
+  readonly configDrive: boolean;
+}
+
+export interface ColdDomain {
+  readonly instance: InstanceSpec;
+  readonly network: NetworkInfo;
+  readonly paths: InstancePaths;
+  readonly extras: ExtraDisks;
+  readonly settings: DriverSettings;
+  readonly emulatorPath: string;
+  /** Machine type for images that do not choose one. */
+  readonly machineType: string;
+}
+
+/** The XML of a server's domain. @throws ImageUnacceptable for hardware that is not provided here */
+export function coldDomainXml(domain: ColdDomain): string {
+  const { instance, settings } = domain;
+  const hardware = hardwareOf(instance);
+  return toXml('domain', {
+    '@type': settings.libvirt.virtType,
+    uuid: instance.uuid,
+    name: instance.name,
+    metadata: novaMetadata(domain),
+    memory: { '@unit': 'KiB', '#': instance.flavor.memoryMb * 1024 },
+    vcpu: { '@placement': 'static', '#': instance.flavor.vcpus },
+    ...smbios(instance),
+    os: {
+      type: { '@arch': 'x86_64', '@machine': hardware.machine ?? domain.machineType, '#': 'hvm' },
+      boot: { '@dev': 'hd' },
+      smbios: { '@mode': 'sysinfo' },
+    },
+    features: { acpi: {}, apic: {} },
+    clock: clock(settings, hardware),
+    cpu: cpu(settings, instance.flavor.vcpus),
+    on_reboot: 'restart',
+    on_crash: 'destroy',
+    devices: {
+      emulator: domain.emulatorPath,
+      controller: controllers(hardware),
+      disk: disks(domain, hardware),
+      interface: domain.network.map((vif) => bridgeInterface(vif, { model: hardware.vifModel })),
+      serial: serialConsole(domain.paths.consoleLog),
+      input: [{ '@type': 'tablet', '@bus': 'usb' }],
+      channel: hardware.guestAgent ? [agentChannel()] : [],
+      graphics: settings.vnc.enabled ? [vncGraphics(settings.vnc.serverListen)] : [],
+      video: video(settings.vnc.enabled ? hardware.videoModel : 'none'),
+      rng: hardware.rng ? [rng()] : [],
+      memballoon: { '@model': 'virtio', stats: { '@period': 10 } },
+    },
+  });
+}
+
+/** Tells people and tools on the host which server a domain is (`virsh dumpxml`). */
+function novaMetadata({ instance, network }: ColdDomain): XmlNode {
+  const { flavor } = instance;
+  return {
+    'nova:instance': {
+      '@xmlns:nova': NOVA_NAMESPACE,
+      'nova:name': instance.displayName,
+      'nova:flavor': {
+        '@name': flavor.name,
+        'nova:memory': flavor.memoryMb,
+        'nova:disk': flavor.rootGb,
+        'nova:swap': flavor.swapMb,
+        'nova:ephemeral': flavor.ephemeralGb,
+        'nova:vcpus': flavor.vcpus,
+      },
+      'nova:owner': {
+        'nova:user': { '@uuid': instance.userId },
+        'nova:project': { '@uuid': instance.projectId },
+      },
+      'nova:root': { '@type': 'image', '@uuid': instance.image.id },
+      'nova:ports': { 'nova:port': network.map((vif) => ({ '@uuid': vif.id })) },
+    },
+  };
+}
+
+/** What cloud-init recognises an OpenStack guest by. */
+function smbios(instance: InstanceSpec): XmlNode {
+  return {
+    sysinfo: {
+      '@type': 'smbios',
+      system: {
+        entry: [
+          { '@name': 'manufacturer', '#': 'OpenStack Foundation' },
+          { '@name': 'product', '#': 'OpenStack Nova' },
+          { '@name': 'serial', '#': instance.uuid },
+          { '@name': 'uuid', '#': instance.uuid },
+          { '@name': 'family', '#': 'Virtual Machine' },
+        ],
+      },
+    },
+  };
+}
+
+function clock({ libvirt }: DriverSettings, { localTime }: Hardware): XmlNode {
+  // Emulated time needs no help to catch up, and QEMU's emulation refuses the policies.
+  const policies =
+    libvirt.virtType === 'kvm'
+      ? [
+          { '@name': 'pit', '@tickpolicy': 'delay' },
+          { '@name': 'rtc', '@tickpolicy': 'catchup' },
+        ]
+      : [];
+  return {
+    '@offset': localTime ? 'localtime' : 'utc',
+    timer: [...policies, { '@name': 'hpet', '@present': 'no' }],
+  };
+}
+
+function cpu(settings: DriverSettings, vcpus: number): XmlNode {
+  const topology = { '@sockets': vcpus, '@cores': 1, '@threads': 1 };
+  const mode = cpuMode(settings);
+  if (mode === 'none') return { topology };
+  if (mode !== 'custom')
+    return { '@mode': mode, '@check': mode === 'host-model' ? 'partial' : 'none', topology };
+  return { '@mode': 'custom', '@match': 'exact', model: settings.libvirt.cpuModels[0], topology };
+}
+
+function controllers({ diskBus }: Hardware): XmlNode[] {
+  const usb = { '@type': 'usb', '@model': 'piix3-uhci' };
+  return diskBus === 'scsi' ? [usb, { '@type': 'scsi', '@model': 'virtio-scsi' }] : [usb];
+}
+
+function disks({ paths, extras }: ColdDomain, { diskBus }: Hardware): XmlNode[] {
+  const prefix = devicePrefix(diskBus);
+  const writable = [
+    { path: paths.disk, format: 'qcow2' as const },
+    ...(extras.ephemeral ? [{ path: paths.ephemeral, format: 'raw' as const }] : []),
+    ...(extras.swap ? [{ path: paths.swap, format: 'raw' as const }] : []),
+  ];
+  const elements = writable.map((file, index) =>
+    disk({ ...file, bus: diskBus, target: `${prefix}${letter(index)}` }),
+  );
+  if (extras.configDrive) {
+    elements.push(
+      disk({
+        path: paths.configDrive,
+        format: 'raw',
+        bus: diskBus,
+        // Read-only disks exist on virtio only; a guest without virtio drivers knows CD-ROMs.
+        device: diskBus === 'virtio' ? 'disk' : 'cdrom',
+        target: `${prefix}${LAST_DEVICE[diskBus]}`,
+        readonly: true,
+      }),
+    );
+  }
+  return elements;
+}
+
+function letter(index: number): string {
+  return String.fromCharCode('a'.charCodeAt(0) + index);
+}

@@ -1,0 +1,379 @@
+/**
+ * The compute driver for libvirt: what each operation of Nova's contract consists of. How the parts work is in the files
+ * named after them.
+ */
+import { mkdir } from 'node:fs/promises';
+import type { Logger } from 'pino';
+import {
+  ConsoleTypeUnavailable,
+  describeError,
+  HypervisorUnavailable,
+  InstanceNotFound,
+  InstanceNotRunning,
+} from '../../lib/exceptions';
+import type { NetworkInfo } from '../../lib/objects';
+import { PowerState } from '../driver';
+import type {
+  ComputeDriver,
+  HostResources,
+  InstanceSpec,
+  LifecycleEvent,
+  SpawnOutcome,
+  GuestReady,
+  ImageSpec,
+  SpawnRequest,
+  TemplateDriver,
+  TemplateGuest,
+  TemplateRequest,
+  UvmPlatform,
+  UvmTemplate,
+  VncConsole,
+} from '../driver';
+import { deleteTap, ensureBridges } from './bridge';
+import { spawnCold } from './cold-spawn';
+import { LibvirtConnection } from './connection';
+import { readConsoleLog } from './console-log';
+import type { Domain } from './domain';
+import type { DomainEvent } from './domain-events';
+import { coldDomainXml } from './domain-xml';
+import { readHostCapabilities, type HostCapabilities } from './host-capabilities';
+import { readHostResources } from './host-resources';
+import { ImageCache, type ImageSource } from './image-cache';
+import { exists, InstanceStore, type InstancePaths } from './instance-store';
+import { probeAccelerator } from './kvm-probe';
+import { isOff, pause, powerStateOf, pullPlug, shutDown, unpause } from './power';
+import { run } from './program';
+import type { DriverSettings } from './settings';
+import type { DriverParts, UvmEngine } from './uvm-engine';
+import { viewDomain } from './xml-reader';
+
+const DEFAULT_URI = 'qemu:///system';
+const UPTIME_TIMEOUT_MS = 10_000;
+/** VIR_DOMAIN_EVENT_STOPPED_CRASHED */
+const STOPPED_BY_CRASH = 2;
+
+export interface DriverOptions {
+  readonly config: DriverSettings;
+  readonly glance: ImageSource;
+  readonly logger: Logger;
+  /** Makes the part that bakes and restores µVMs; without it every server boots cold. */
+  readonly uvm?: (parts: DriverParts) => UvmEngine;
+}
+
+/** Runs servers as libvirt domains. */
+export class LibvirtDriver implements ComputeDriver, TemplateDriver {
+  private readonly lifecycleListeners = new Set<(event: LifecycleEvent) => void>();
+  /** Servers whose power this driver is changing right now: what they do is no news. */
+  private readonly busy = new Map<string, number>();
+  private openConnection: LibvirtConnection | undefined;
+  private openParts: DriverParts | undefined;
+  private capabilities: HostCapabilities | undefined;
+  private uvm: UvmEngine | undefined;
+  private readonly images: ImageCache;
+  private readonly instances: InstanceStore;
+
+  private constructor(private readonly options: DriverOptions) {
+    const { config, glance, logger } = options;
+    this.instances = new InstanceStore(config.default.instancesPath);
+    this.images = new ImageCache(config.default.instancesPath, glance, {
+      forceRaw: config.default.forceRawImages,
+      logger,
+    });
+  }
+
+  /** Makes a driver; it touches nothing before `initHost`. */
+  static create(options: DriverOptions): LibvirtDriver {
+    return new LibvirtDriver(options);
+  }
+
+  /** What the driver is made of, for bakes. @throws HypervisorUnavailable before `initHost` */
+  get parts(): DriverParts {
+    if (this.openParts === undefined)
+      throw new HypervisorUnavailable('The driver is not connected to libvirtd yet');
+    return this.openParts;
+  }
+
+  async initHost(): Promise<void> {
+    const { config, logger } = this.options;
+    const { virtType, connectionUri } = config.libvirt;
+    await mkdir(config.default.instancesPath, { recursive: true });
+    await this.images.init();
+    const connection = await LibvirtConnection.open({ uri: connectionUri || DEFAULT_URI, logger });
+    try {
+      const capabilities = await readHostCapabilities(connection, virtType);
+      if (virtType === 'kvm') await probeAccelerator(capabilities.emulatorPath);
+      connection.onDomainEvent((event) => this.onDomainEvent(event));
+      this.openConnection = connection;
+      this.capabilities = capabilities;
+      this.openParts = {
+        settings: config,
+        connection,
+        capabilities: () => capabilities,
+        images: this.images,
+        instances: this.instances,
+        coldXml: (instance, network) => this.coldXml(instance, network),
+        logger,
+      };
+      this.uvm = this.options.uvm?.(this.openParts);
+      await this.uvm?.initHost();
+    } catch (error) {
+      this.openConnection = undefined;
+      this.openParts = undefined;
+      await connection.close();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.openConnection?.close();
+  }
+
+  async ping(): Promise<void> {
+    await this.connection.ping();
+  }
+
+  onLifecycle(listener: (event: LifecycleEvent) => void): void {
+    this.lifecycleListeners.add(listener);
+  }
+
+  async getAvailableResource(): Promise<HostResources> {
+    const { connection, capabilities } = this.parts;
+    return await readHostResources(connection, capabilities(), this.options.config, this.instances);
+  }
+
+  async getHostUptime(): Promise<string> {
+    return (await run('uptime', [], { timeoutMs: UPTIME_TIMEOUT_MS })).trim();
+  }
+
+  async listInstanceUuids(): Promise<string[]> {
+    return (await this.connection.listAll()).map((domain) => domain.uuid);
+  }
+
+  async getPowerState(uuid: string): Promise<PowerState> {
+    const domain = await this.connection.lookupByUuid(uuid);
+    return powerStateOf((await domain.state()).state);
+  }
+
+  async spawn(request: SpawnRequest): Promise<SpawnOutcome> {
+    const { instance, template, signal } = request;
+    // Whoever fails first decides; the others' failures are then nobody's.
+    request.network.catch(() => undefined);
+    request.identity.catch(() => undefined);
+    return await this.busyWith(instance.uuid, async () => {
+      try {
+        let why = 'none' in template ? template.none : 'µVMs are not in use on this host';
+        if ('uvm' in template && this.uvm !== undefined) {
+          const outcome = await this.tryRestore(this.uvm, request, template.uvm);
+          if (typeof outcome !== 'string') return outcome;
+          why = outcome;
+        }
+        signal.throwIfAborted();
+        return await spawnCold(request, this.parts, await this.instances.create(instance.uuid), why);
+      } catch (error) {
+        await this.removeAll(instance.uuid);
+        throw error;
+      }
+    });
+  }
+
+  async destroy(instance: Pick<InstanceSpec, 'uuid' | 'name'>): Promise<void> {
+    await this.busyWith(instance.uuid, () => this.removeAll(instance.uuid));
+  }
+
+  async powerOff(uuid: string, timeoutMs: number): Promise<void> {
+    await this.busyWith(uuid, async () => {
+      const domain = await this.connection.lookupByUuid(uuid);
+      if (await isOff(domain)) return;
+      // A paused guest cannot react to the button.
+      const asked = timeoutMs > 0 && (await this.getPowerState(uuid)) === PowerState.RUNNING;
+      if (asked && (await shutDown(this.connection, domain, timeoutMs))) return;
+      await pullPlug(domain);
+    });
+  }
+
+  async powerOn(instance: InstanceSpec, network: NetworkInfo): Promise<void> {
+    await this.busyWith(instance.uuid, async () => {
+      const domain = await this.connection.lookupByUuid(instance.uuid);
+      if (await isOff(domain)) await this.startAfresh(domain, instance, network);
+      else await unpause(domain);
+    });
+  }
+
+  async softReboot(uuid: string, timeoutMs: number): Promise<boolean> {
+    return await this.busyWith(uuid, async () => {
+      const domain = await this.connection.lookupByUuid(uuid);
+      if (!(await shutDown(this.connection, domain, timeoutMs))) return false;
+      await domain.start({ paused: false });
+      return true;
+    });
+  }
+
+  async hardReboot(instance: InstanceSpec, network: NetworkInfo): Promise<void> {
+    await this.busyWith(instance.uuid, async () => {
+      const domain = await this.connection.lookupByUuid(instance.uuid);
+      if (!(await isOff(domain))) await pullPlug(domain);
+      await this.startAfresh(domain, instance, network);
+    });
+  }
+
+  async pause(uuid: string): Promise<void> {
+    await this.busyWith(uuid, async () => pause(await this.connection.lookupByUuid(uuid)));
+  }
+
+  async unpause(uuid: string): Promise<void> {
+    await this.busyWith(uuid, async () => unpause(await this.connection.lookupByUuid(uuid)));
+  }
+
+  async getConsoleOutput(uuid: string, tailLines: number | null): Promise<string> {
+    const { consoleLog } = this.instances.paths(uuid);
+    await this.connection.lookupByUuid(uuid);
+    return await readConsoleLog(consoleLog, tailLines);
+  }
+
+  async getVncConsole(uuid: string): Promise<VncConsole> {
+    const { vnc } = this.options.config;
+    if (!vnc.enabled) throw new ConsoleTypeUnavailable('VNC consoles are not enabled on this host');
+    const domain = await this.connection.lookupByUuid(uuid);
+    const { vncPort } = viewDomain(await domain.xmlDesc());
+    if (vncPort === null)
+      throw new InstanceNotRunning(`Instance ${uuid} has no VNC console now: it is not running`);
+    return { host: vnc.serverProxyclientAddress, port: vncPort };
+  }
+
+  async platform(): Promise<UvmPlatform> {
+    return await this.engine.platform();
+  }
+
+  async bootTemplate(request: TemplateRequest): Promise<TemplateGuest> {
+    return await this.engine.bootTemplate(request);
+  }
+
+  async proveTemplate(uvm: UvmTemplate, image: ImageSpec): Promise<GuestReady> {
+    return await this.engine.proveTemplate(uvm, image);
+  }
+
+  private get engine(): UvmEngine {
+    if (this.uvm === undefined) throw new HypervisorUnavailable('The driver does not make µVMs (yet)');
+    return this.uvm;
+  }
+
+  private get connection(): LibvirtConnection {
+    return this.parts.connection;
+  }
+
+  /** @returns the outcome, or why it has to be a cold boot; nothing is left of the attempt then */
+  private async tryRestore(
+    engine: UvmEngine,
+    request: SpawnRequest,
+    uvm: UvmTemplate,
+  ): Promise<SpawnOutcome | string> {
+    const { instance, signal } = request;
+    // The restore waits for it where it needs the taps; a failure before that is reported by the restore itself.
+    const plugged = request.network.then((network) => ensureBridges(network));
+    plugged.catch(() => undefined);
+    const base = await this.images.ensure(instance.image, signal);
+    try {
+      const paths = await this.instances.create(instance.uuid);
+      return await engine.restoreClone(request, uvm, { paths, base, plugged });
+    } catch (error) {
+      signal.throwIfAborted();
+      const why = `restoring µVM ${uvm.key} failed: ${describeError(error)}`;
+      this.options.logger.error(
+        { err: error, instance: instance.uuid, uvm: uvm.key },
+        'booting cold instead',
+      );
+      await this.removeAll(instance.uuid);
+      return why;
+    }
+  }
+
+  /** Defines a stopped server anew and starts it. */
+  private async startAfresh(domain: Domain, instance: InstanceSpec, network: NetworkInfo): Promise<void> {
+    const xml = await this.coldXml(instance, network);
+    await this.uvm?.forget(instance.uuid);
+    await ensureBridges(network);
+    // A transient domain (a clone whose service died before it was defined) is gone with its guest.
+    await domain.removeManagedSave().catch(ignoreNotFound);
+    const defined = await this.connection.defineXml(xml);
+    await defined.start({ paused: false });
+  }
+
+  private async coldXml(instance: InstanceSpec, network: NetworkInfo): Promise<string> {
+    const paths = this.instances.paths(instance.uuid);
+    const capabilities = this.parts.capabilities();
+    return coldDomainXml({
+      instance,
+      network,
+      paths,
+      extras: await extraDisksOf(paths),
+      settings: this.options.config,
+      emulatorPath: capabilities.emulatorPath,
+      machineType: capabilities.machineType,
+    });
+  }
+
+  /** Removes domain, taps and files of a server; what is not there is fine. */
+  private async removeAll(uuid: string): Promise<void> {
+    try {
+      const domain = await this.connection.lookupByUuid(uuid);
+      const { taps } = viewDomain(await domain.xmlDesc());
+      await pullPlug(domain);
+      await domain.undefine().catch(ignoreNotFound);
+      for (const tap of taps) await deleteTap(tap);
+    } catch (error) {
+      if (!(error instanceof InstanceNotFound)) throw error;
+    }
+    await this.uvm?.forget(uuid);
+    await this.instances.remove(uuid);
+  }
+
+  private async busyWith<T>(uuid: string, work: () => Promise<T>): Promise<T> {
+    this.busy.set(uuid, (this.busy.get(uuid) ?? 0) + 1);
+    try {
+      return await work();
+    } finally {
+      const others = (this.busy.get(uuid) ?? 1) - 1;
+      if (others === 0) this.busy.delete(uuid);
+      else this.busy.set(uuid, others);
+    }
+  }
+
+  /** An event may trail the operation that caused it: who reacts compares with the state, as Nova's manager does. */
+  private onDomainEvent(event: DomainEvent): void {
+    const kind = lifecycleKind(event);
+    if (kind === null || this.busy.has(event.uuid)) return;
+    for (const listener of this.lifecycleListeners) listener({ uuid: event.uuid, kind });
+  }
+}
+
+function lifecycleKind(event: DomainEvent): LifecycleEvent['kind'] | null {
+  switch (event.kind) {
+    case 'started':
+    case 'resumed':
+    case 'crashed':
+      return event.kind;
+    case 'stopped':
+      return event.detail === STOPPED_BY_CRASH ? 'crashed' : 'stopped';
+    case 'suspended':
+      return 'paused';
+    case 'defined':
+    case 'undefined':
+    case 'shutdown':
+    case 'pmsuspended':
+    case 'device-removed':
+      return null;
+  }
+}
+
+async function extraDisksOf(
+  paths: InstancePaths,
+): Promise<{ ephemeral: boolean; swap: boolean; configDrive: boolean }> {
+  const [ephemeral, swap, configDrive] = await Promise.all(
+    [paths.ephemeral, paths.swap, paths.configDrive].map(exists),
+  );
+  return { ephemeral: ephemeral === true, swap: swap === true, configDrive: configDrive === true };
+}
+
+function ignoreNotFound(error: unknown): void {
+  if (!(error instanceof InstanceNotFound)) throw error;
+}

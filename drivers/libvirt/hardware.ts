@@ -1,0 +1,74 @@
+/** The virtual hardware a server gets: its image's `hw_*` properties, checked against what this driver provides. */
+import { ImageUnacceptable } from '../../lib/exceptions';
+import type { ImageSpec, InstanceSpec } from '../driver';
+import type { DiskBus } from './xml';
+
+export const DISK_BUSES = ['virtio', 'scsi', 'sata', 'ide'] as const satisfies readonly DiskBus[];
+export const VIF_MODELS = ['virtio', 'e1000', 'e1000e', 'rtl8139', 'ne2k_pci', 'pcnet'] as const;
+export const VIDEO_MODELS = ['virtio', 'vga', 'cirrus', 'qxl', 'none'] as const;
+
+/** What an image may choose. */
+export interface Hardware {
+  /** Machine type, null for the host's default. */
+  readonly machine: string | null;
+  readonly diskBus: DiskBus;
+  readonly vifModel: string;
+  readonly videoModel: string;
+  readonly rng: boolean;
+  readonly guestAgent: boolean;
+  /** Windows keeps its hardware clock in local time. */
+  readonly localTime: boolean;
+}
+
+/** @throws ImageUnacceptable for hardware that is not provided here */
+export function hardwareOf({ image, flavor }: Pick<InstanceSpec, 'image' | 'flavor'>): Hardware {
+  const wanted = image.properties;
+  if (wanted.hw_firmware_type !== undefined && wanted.hw_firmware_type !== 'bios') {
+    throw unacceptable(image, 'hw_firmware_type', wanted.hw_firmware_type, ['bios']);
+  }
+  const { hw_machine_type: machine } = wanted;
+  if (machine !== undefined && !/^[A-Za-z0-9._-]+$/.test(machine)) {
+    throw unacceptable(image, 'hw_machine_type', machine, ['a machine type of QEMU']);
+  }
+  return {
+    machine: machine ?? null,
+    diskBus: choose(image, 'hw_disk_bus', DISK_BUSES, 'virtio'),
+    vifModel: choose(image, 'hw_vif_model', VIF_MODELS, 'virtio'),
+    videoModel: choose(image, 'hw_video_model', VIDEO_MODELS, 'virtio'),
+    rng: flavor.extraSpecs['hw_rng:allowed']?.toLowerCase() !== 'false',
+    guestAgent: wanted.hw_qemu_guest_agent?.toLowerCase() === 'yes' || wanted.hw_qemu_guest_agent === 'true',
+    localTime: wanted.os_type === 'windows',
+  };
+}
+
+/** Device name of the root disk (`vda`), as Nova records it. */
+export function rootDeviceName(bus: DiskBus): string {
+  return `${devicePrefix(bus)}a`;
+}
+
+/** What device names begin with on a bus. */
+export function devicePrefix(bus: DiskBus): string {
+  switch (bus) {
+    case 'virtio':
+      return 'vd';
+    case 'ide':
+      return 'hd';
+    case 'scsi':
+    case 'sata':
+      return 'sd';
+  }
+}
+
+function choose<T extends string>(image: ImageSpec, property: string, offered: readonly T[], usual: T): T {
+  const wanted = image.properties[property];
+  if (wanted === undefined) return usual;
+  const chosen = offered.find((value) => value === wanted);
+  if (chosen === undefined) throw unacceptable(image, property, wanted, offered);
+  return chosen;
+}
+
+function unacceptable(image: ImageSpec, property: string, value: string, offered: readonly string[]): Error {
+  return new ImageUnacceptable(
+    `Image ${image.id} is unacceptable: ${property}=${value} is not provided here (only ${offered.join(', ')})`,
+  );
+}

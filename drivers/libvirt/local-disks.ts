@@ -1,0 +1,66 @@
+/** The disks of a server's flavor, made as files in its directory. */
+import { open } from 'node:fs/promises';
+import { FlavorDiskSmallerThanImage, FlavorMemoryTooSmall } from '../../lib/exceptions';
+import type { FlavorSpec, ImageSpec } from '../driver';
+import type { BaseImage } from './image-cache';
+import type { InstancePaths } from './instance-store';
+import { run } from './program';
+
+const GIB = 1024 ** 3;
+const MIB = 1024 ** 2;
+const TOOL_TIMEOUT_MS = 60_000;
+
+/**
+ * Size of the root disk: what the flavor gives, or for a flavor of 0 GB the image's own.
+ * @throws FlavorDiskSmallerThanImage, FlavorMemoryTooSmall
+ */
+export function rootSizeBytes(flavor: FlavorSpec, image: ImageSpec, base: BaseImage): number {
+  if (flavor.memoryMb < image.minRamMb) {
+    throw new FlavorMemoryTooSmall(
+      `Flavor ${flavor.name} has ${flavor.memoryMb} MB of memory, image ${image.id} needs ${image.minRamMb} MB`,
+    );
+  }
+  const offeredBytes = flavor.rootGb * GIB;
+  const neededBytes = Math.max(base.virtualSizeBytes, image.minDiskGb * GIB);
+  if (flavor.rootGb === 0) return base.virtualSizeBytes;
+  if (offeredBytes < neededBytes) {
+    throw new FlavorDiskSmallerThanImage(
+      `Flavor's disk is too small for requested image. Flavor disk is ${offeredBytes} bytes, ` +
+        `image is ${neededBytes} bytes.`,
+    );
+  }
+  return offeredBytes;
+}
+
+/** Makes the root disk: an overlay that holds what the guest writes over `base`. */
+export async function createOverlay(
+  path: string,
+  base: BaseImage,
+  sizeBytes: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const args = ['create', '-q', '-f', 'qcow2', '-b', base.path, '-F', base.format, path, String(sizeBytes)];
+  await run('qemu-img', args, { timeoutMs: TOOL_TIMEOUT_MS, signal });
+}
+
+/** Makes the flavor's ephemeral and swap disks, formatted as Nova does; none for sizes of 0. */
+export async function createExtraDisks(
+  paths: InstancePaths,
+  flavor: FlavorSpec,
+  signal: AbortSignal,
+): Promise<void> {
+  const options = { timeoutMs: TOOL_TIMEOUT_MS, signal };
+  if (flavor.ephemeralGb > 0) {
+    await createSparse(paths.ephemeral, flavor.ephemeralGb * GIB);
+    await run('mkfs.ext4', ['-q', '-F', '-L', 'ephemeral0', paths.ephemeral], options);
+  }
+  if (flavor.swapMb > 0) {
+    await createSparse(paths.swap, flavor.swapMb * MIB);
+    await run('mkswap', [paths.swap], options);
+  }
+}
+
+async function createSparse(path: string, sizeBytes: number): Promise<void> {
+  const file = await open(path, 'wx', 0o644);
+  await file.truncate(sizeBytes).finally(() => file.close());
+}

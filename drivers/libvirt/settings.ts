@@ -1,0 +1,30 @@
+/**
+ * What the driver reads of the service's configuration: names and meaning are nova.conf's (sections and options in camel
+ * case). The configuration loader produces a superset of this.
+ */
+export interface DriverSettings {
+  readonly default: {
+    readonly instancesPath: string;
+    /** Convert base images to raw, as Nova does unless told otherwise. */
+    readonly forceRawImages: boolean;
+  };
+  readonly libvirt: {
+    readonly virtType: 'qemu' | 'kvm';
+    /** Empty: the system daemon. */
+    readonly connectionUri: string;
+    /** Unset: host-model with kvm, none with qemu. */
+    readonly cpuMode?: 'host-model' | 'host-passthrough' | 'maximum' | 'custom' | 'none' | undefined;
+    /** For cpu_mode custom; the first is used. */
+    readonly cpuModels: readonly string[];
+  };
+  readonly vnc: {
+    readonly enabled: boolean;
+    readonly serverListen: string;
+    readonly serverProxyclientAddress: string;
+  };
+}
+
+/** The CPU mode in force. */
+export function cpuMode({ libvirt }: DriverSettings): NonNullable<DriverSettings['libvirt']['cpuMode']> {
+  return libvirt.cpuMode ?? (libvirt.virtType === 'kvm' ? 'host-model' : 'none');
+}

@@ -1,0 +1,140 @@
+/**
+ * Building blocks of libvirt's XML: each function describes one element as a plain object, `toXml` writes it. Nothing is
+ * put together from strings, so names and addresses from outside cannot become markup.
+ */
+import { create } from 'xmlbuilder2';
+import type { Vif } from '../../lib/objects';
+
+/** An element's content in xmlbuilder2's notation: `@name` is an attribute, `#` text, an array repeats the element. */
+export interface XmlNode {
+  readonly [key: string]: XmlValue;
+}
+export type XmlValue = string | number | XmlNode | readonly XmlNode[] | undefined;
+
+/** Writes one element. Characters that XML cannot carry become U+FFFD. */
+export function toXml(name: string, content: XmlNode): string {
+  return create({ invalidCharReplacement: '\ufffd' }, { [name]: withoutGaps(content) }).end({
+    headless: true,
+    prettyPrint: true,
+  });
+}
+
+/** A PCI address on bus 0, function 0. */
+export function pciSlot(slot: number): XmlNode {
+  return { '@type': 'pci', '@domain': '0x0000', '@bus': '0x00', '@slot': hex(slot), '@function': '0x0' };
+}
+
+export type DiskBus = 'virtio' | 'scsi' | 'sata' | 'ide';
+
+export interface DiskOptions {
+  readonly path: string;
+  readonly format: 'qcow2' | 'raw';
+  /** Name in the guest's order of disks: `vda`. */
+  readonly target: string;
+  readonly bus: DiskBus;
+  readonly device?: 'disk' | 'cdrom';
+  readonly readonly?: boolean;
+  /** Default `none`: host page cache bypassed, as Nova does where the file system can. */
+  readonly cache?: 'none' | 'writeback';
+  readonly bootOrder?: number;
+  readonly slot?: number;
+}
+
+/** `<disk>` backed by a file. */
+export function disk(options: DiskOptions): XmlNode {
+  return {
+    '@type': 'file',
+    '@device': options.device ?? 'disk',
+    driver: {
+      '@name': 'qemu',
+      '@type': options.format,
+      '@cache': options.cache ?? 'none',
+      '@discard': options.readonly === true ? undefined : 'unmap',
+    },
+    source: { '@file': options.path },
+    target: { '@dev': options.target, '@bus': options.bus },
+    boot: options.bootOrder === undefined ? undefined : { '@order': options.bootOrder },
+    readonly: options.readonly === true ? {} : undefined,
+    address: options.slot === undefined ? undefined : pciSlot(options.slot),
+  };
+}
+
+export interface InterfaceOptions {
+  readonly model?: string;
+  /** Carrier as the guest sees it. */
+  readonly link?: 'up' | 'down';
+  readonly slot?: number;
+}
+
+/** `<interface>` of a Neutron port on a Linux bridge, with the tap name that Neutron's agent looks for. */
+export function bridgeInterface(vif: Vif, options: InterfaceOptions = {}): XmlNode {
+  const mtu = vif.network.meta.mtu;
+  return {
+    '@type': 'bridge',
+    mac: { '@address': vif.address },
+    source: { '@bridge': vif.network.bridge ?? undefined },
+    target: { '@dev': vif.devname ?? undefined },
+    model: { '@type': options.model ?? 'virtio' },
+    mtu: mtu === undefined || mtu === null ? undefined : { '@size': mtu },
+    link: options.link === undefined ? undefined : { '@state': options.link },
+    address: options.slot === undefined ? undefined : pciSlot(options.slot),
+  };
+}
+
+/** `<serial>` whose output goes to a log file that every start of the guest begins anew. */
+export function serialConsole(logPath: string): XmlNode {
+  return { '@type': 'pty', log: { '@file': logPath, '@append': 'off' }, target: { '@port': 0 } };
+}
+
+/** `<graphics>`: VNC on a port libvirt chooses. */
+export function vncGraphics(listenAddress: string): XmlNode {
+  return {
+    '@type': 'vnc',
+    '@port': '-1',
+    '@autoport': 'yes',
+    listen: { '@type': 'address', '@address': listenAddress },
+  };
+}
+
+/** `<video>`. */
+export function video(model: string): XmlNode {
+  return { model: { '@type': model } };
+}
+
+/** `<rng>` fed by the host. */
+export function rng(slot?: number): XmlNode {
+  return {
+    '@model': 'virtio',
+    backend: { '@model': 'random', '#': '/dev/urandom' },
+    address: slot === undefined ? undefined : pciSlot(slot),
+  };
+}
+
+/** `<channel>` of the guest agent; libvirt chooses the socket. */
+export function agentChannel(): XmlNode {
+  return { '@type': 'unix', target: { '@type': 'virtio', '@name': 'org.qemu.guest_agent.0' } };
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16).padStart(2, '0')}`;
+}
+
+/** xmlbuilder2 would write absent parts as empty elements. */
+function withoutGaps(node: XmlNode): XmlNode {
+  const entries = Object.entries(node).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(
+    entries.map(([key, value]) => [key, isNode(value) ? withoutGaps(value) : withoutGapsIn(value)]),
+  );
+}
+
+function withoutGapsIn(value: XmlValue): XmlValue {
+  return isList(value) ? value.map(withoutGaps) : value;
+}
+
+function isNode(value: XmlValue): value is XmlNode {
+  return typeof value === 'object' && !isList(value);
+}
+
+function isList(value: XmlValue): value is readonly XmlNode[] {
+  return Array.isArray(value);
+}

@@ -17,11 +17,14 @@ This page is written by \`prebake config-docs\`.
 /** The whole page in Markdown. */
 export function configurationReference(): string {
   const sections = Object.entries(SECTIONS).map(([key, { doc, options }]) => {
-    const rows = Object.entries(options).map(([optionKey, option]: [string, Option<unknown>]) =>
-      row(`\`${toSnakeCase(optionKey)}\``, describeFallback(option.fallback), option.expects, option.doc),
-    );
-    const table = [row('Option', 'Default', 'Takes', 'Meaning'), row('---', '---', '---', '---'), ...rows];
-    return `## [${toSectionName(key)}]\n\n${doc}\n\n${table.join('\n')}\n`;
+    const rows = Object.entries(options).map(([optionKey, option]: [string, Option<unknown>]) => [
+      `\`${toSnakeCase(optionKey)}\``,
+      describeFallback(option.fallback),
+      option.expects,
+      option.doc,
+    ]);
+    const table = renderTable([['Option', 'Default', 'Takes', 'Meaning'], ...rows]);
+    return `## [${toSectionName(key)}]\n\n${doc}\n\n${table}\n`;
   });
   return [HEAD, ...sections].join('\n');
 }
@@ -39,6 +42,15 @@ function describeFallback(fallback: Fallback): string {
   }
 }
 
-function row(...cells: string[]): string {
-  return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+/** A table of Markdown with its columns lined up; the first row is its head. */
+function renderTable(rows: readonly (readonly string[])[]): string {
+  const cells = rows.map((row) => row.map((cell) => cell.replaceAll('|', '\\|')));
+  const widths = (cells[0] ?? []).map((_, column) =>
+    Math.max(3, ...cells.map((row) => row[column]?.length ?? 0)),
+  );
+  const [head = '', ...body] = cells.map(
+    (row) => `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`,
+  );
+  const rule = `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`;
+  return [head, rule, ...body].join('\n');
 }

@@ -57,6 +57,8 @@ const ImageAnswer = z.looseObject({
   os_hash_value: z.string().nullish(),
 });
 
+const ImageListAnswer = z.looseObject({ images: z.array(ImageAnswer) });
+
 /** A client of Glance's v2 API. */
 export class Glance {
   private readonly client: ServiceClient;
@@ -73,6 +75,12 @@ export class Glance {
     } catch (error) {
       throw notFound(error, imageId);
     }
+  }
+
+  /** Images of exactly this name that may be seen; names need not be unique. */
+  async findByName(name: string, signal?: AbortSignal): Promise<GlanceImage[]> {
+    const call = { method: 'GET', path: '/v2/images', query: { name }, signal } as const;
+    return (await this.client.request(ImageListAnswer, call)).images.map(imageFrom);
   }
 
   /**

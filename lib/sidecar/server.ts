@@ -3,13 +3,12 @@
  * unless the operator says otherwise.
  */
 import { once } from 'node:events';
-import { type Server, createServer } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import { describeError } from '../exceptions';
 import type { Logger } from '../log';
 import type { BootRecorder } from './boot-recorder';
-import { parseListen } from './listen';
 import type { Metrics } from './metrics';
 import { type ReadinessCheck, checkReadiness } from './readiness';
 
@@ -17,8 +16,8 @@ import { type ReadinessCheck, checkReadiness } from './readiness';
 const CHECK_TIMEOUT_MS = 3000;
 
 export interface SidecarOptions {
-  /** `host:port`; port 0 lets the kernel choose. */
-  readonly listen: string;
+  /** `[prebake] sidecar_listen`; port 0 lets the kernel choose. */
+  readonly listen: { readonly host: string; readonly port: number };
   /** Dependencies by name: amqp, conductor, libvirt, placement. */
   readonly checks: ReadonlyMap<string, ReadinessCheck>;
   readonly boots: BootRecorder;
@@ -64,9 +63,9 @@ function routes(options: SidecarOptions): Express {
   return app;
 }
 
-function urlOf(server: Server): string {
-  const { address, family, port } = server.address() as AddressInfo;
-  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+/** The URL of an address to listen on, without a trailing slash. */
+export function sidecarUrl(listen: SidecarOptions['listen']): string {
+  return `http://${listen.host.includes(':') ? `[${listen.host}]` : listen.host}:${listen.port}`;
 }
 
 /**
@@ -74,17 +73,21 @@ function urlOf(server: Server): string {
  * @throws Error that names the address when it cannot be listened on
  */
 export async function createSidecar(options: SidecarOptions): Promise<Sidecar> {
-  const { host, port } = parseListen(options.listen);
+  const { host, port } = options.listen;
   const server = createServer({ requestTimeout: 10_000, headersTimeout: 5000 }, routes(options));
   try {
     server.listen(port, host);
     await once(server, 'listening');
   } catch (error) {
-    throw new Error(`[prebake] sidecar_listen: cannot listen on ${options.listen}: ${describeError(error)}`, {
-      cause: error,
-    });
+    throw new Error(
+      `[prebake] sidecar_listen: cannot listen on ${host} port ${port}: ${describeError(error)}`,
+      {
+        cause: error,
+      },
+    );
   }
-  const url = urlOf(server);
+  const { address, port: boundPort } = server.address() as AddressInfo;
+  const url = sidecarUrl({ host: address, port: boundPort });
   options.logger.info({ url }, 'sidecar listens');
   return {
     url,

@@ -1,0 +1,47 @@
+#!/usr/bin/env node
+/** prebake: the tool of those who run a compute host. Sets up the process; what it can do is in `program.ts`. */
+// Every libvirt call in flight holds a thread of libuv's pool; the size counts before the pool's first use.
+process.env.UV_THREADPOOL_SIZE ??= '32';
+
+import { access } from 'node:fs/promises';
+import { createLogger } from '../log';
+import { readVersion } from '../version';
+import { openHost } from './open-host';
+import { EXIT, Output } from './output';
+import { run } from './run';
+
+/** Where Debian's nova-compute reads its configuration. */
+const NOVA_CONFIG_FILES = ['/etc/nova/nova.conf', '/etc/nova/nova-compute.conf'];
+
+async function existingConfigFiles(): Promise<string[]> {
+  const found = await Promise.all(
+    NOVA_CONFIG_FILES.map((file) =>
+      access(file).then(
+        () => [file],
+        () => [],
+      ),
+    ),
+  );
+  return found.flat();
+}
+
+async function main(): Promise<void> {
+  const interrupt = new AbortController();
+  const onSignal = (name: NodeJS.Signals): void => {
+    // The second time the user means it.
+    if (interrupt.signal.aborted) process.exit(EXIT.interrupted);
+    interrupt.abort(new Error(`interrupted by ${name}`));
+  };
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  // What goes wrong is told in one line at the end; the service's log is not for a terminal.
+  const logger = createLogger({ level: 'silent' });
+  process.exitCode = await run(process.argv.slice(2), {
+    version: readVersion(),
+    openHost: (configFiles) => openHost(configFiles, logger),
+    defaultConfigFiles: existingConfigFiles,
+    output: new Output(process.stdout, process.stderr),
+    signal: interrupt.signal,
+  });
+}
+
+void main();

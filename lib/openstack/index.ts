@@ -12,12 +12,5 @@ export type {
   NeutronSecurityGroup,
   NeutronSubnet,
 } from './neutron-records';
-export {
-  InventoryInUse,
-  Placement,
-  ProviderNameTaken,
-  type ConsumerAllocations,
-  type Inventory,
-  type ResourceProvider,
-  type Resources,
-} from './placement';
+export { InventoryInUse, Placement, ProviderNameTaken } from './placement';
+export type { ConsumerAllocations, Inventory, ResourceProvider, Resources } from './placement-records';

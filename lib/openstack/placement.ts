@@ -3,32 +3,24 @@
  * and allocations. Follows nova/scheduler/client/report.py in what is written and when.
  */
 import { isDeepStrictEqual } from 'node:util';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { isHttpError } from './errors';
 import { pathSegment, type KeystoneSession } from './keystone';
 import type { EndpointOptions } from './options';
+import {
+  ConsumerAnswer,
+  InventoryAnswer,
+  ProviderAllocations,
+  ProviderList,
+  ProviderRecord,
+  ProviderTraits,
+  TraitList,
+  type ConsumerAllocations,
+  type Inventory,
+  type ResourceProvider,
+  type Resources,
+} from './placement-records';
 import { ServiceClient } from './service-client';
-
-/** A resource provider: for a compute host, one per ComputeNode, with the same UUID. */
-export interface ResourceProvider {
-  readonly uuid: string;
-  readonly name: string;
-  /** Rises with every change; writers have to name the one they saw. */
-  readonly generation: number;
-}
-
-/** One resource class of an inventory (`VCPU`, `MEMORY_MB`, `DISK_GB`), in units of the class, as Placement writes it. */
-export type Inventory = z.infer<typeof InventoryRecord>;
-
-/** Amounts by resource class. */
-export type Resources = Readonly<Record<string, number>>;
-
-/** What one consumer (a server or a migration) has allocated. */
-export interface ConsumerAllocations {
-  /** Amounts by provider UUID; empty when the consumer has none. */
-  readonly byProvider: Readonly<Record<string, Resources>>;
-  readonly consumerGeneration: number | null;
-}
 
 /** The provider's name is taken by a provider with another UUID: usually what is left of an earlier host. */
 export class ProviderNameTaken extends Error {
@@ -48,31 +40,6 @@ export class InventoryInUse extends Error {
     this.name = 'InventoryInUse';
   }
 }
-
-const ProviderRecord = z.object({ uuid: z.string(), name: z.string(), generation: z.number() });
-const ProviderList = z.object({ resource_providers: z.array(ProviderRecord) });
-const InventoryRecord = z.object({
-  total: z.number(),
-  reserved: z.number(),
-  min_unit: z.number(),
-  max_unit: z.number(),
-  step_size: z.number(),
-  allocation_ratio: z.number(),
-});
-const InventoryAnswer = z.object({
-  resource_provider_generation: z.number(),
-  inventories: z.record(z.string(), InventoryRecord),
-});
-const TraitList = z.object({ traits: z.array(z.string()) });
-const ProviderTraits = TraitList.extend({ resource_provider_generation: z.number() });
-const ResourceAmounts = z.object({ resources: z.record(z.string(), z.number()) });
-const ProviderAllocations = z.object({ allocations: z.record(z.string(), ResourceAmounts) });
-const ConsumerAnswer = z.object({
-  allocations: z.record(z.string(), ResourceAmounts),
-  consumer_generation: z.number().nullish(),
-  project_id: z.string().nullish(),
-  user_id: z.string().nullish(),
-});
 
 const GENERATION_ATTEMPTS = 4;
 /** Traits asked about in one request, so that its URL stays within what web servers take. */

@@ -56,20 +56,14 @@ describe('Keystone', () => {
 
 describe('Glance', () => {
   test('gives an image with the checksum it promised, and nothing beside it', async () => {
-    const session = sessionOf('serviceUser');
-    const glance = new Glance(session);
-    const list = new ServiceClient(session, 'image');
-    const { images } = await list.request(z.object({ images: z.array(z.object({ id: z.string() })) }), {
-      method: 'GET',
-      path: '/v2/images',
-      query: { name: 'tiny' },
-    });
+    const glance = new Glance(sessionOf('serviceUser'));
+    const [tiny] = await glance.findByName('tiny');
     const directory = await mkdtemp(join(tmpdir(), 'prebake-glance-'));
     try {
       const path = join(directory, 'image');
       const seen: number[] = [];
       const onProgress = ({ receivedBytes }: { receivedBytes: number }) => seen.push(receivedBytes);
-      const image = await glance.download(images[0]?.id ?? '', path, { onProgress });
+      const image = await glance.download(tiny?.id ?? '', path, { onProgress });
       expect(image).toMatchObject({ name: 'tiny', diskFormat: 'qcow2', status: 'active' });
       expect((await stat(path)).size).toBe(image.sizeBytes);
       expect(await digestOf(path, 'md5')).toBe(image.checksum);
@@ -78,6 +72,17 @@ describe('Glance', () => {
     } finally {
       await rm(directory, { recursive: true });
     }
+  });
+
+  test('deletes an image, and does not mind one that is gone', async () => {
+    const session = sessionOf('serviceUser');
+    const glance = new Glance(session);
+    const body = { name: 'to be deleted', disk_format: 'raw', container_format: 'bare' };
+    const call = { method: 'POST', path: '/v2/images', body } as const;
+    const { id } = await new ServiceClient(session, 'image').request(z.object({ id: z.string() }), call);
+    await glance.delete(id);
+    await expect(glance.show(id)).rejects.toThrow(ImageNotFound);
+    await glance.delete(id);
   });
 
   test('knows no image that is not there', async () => {
@@ -159,26 +164,41 @@ describe('Placement', () => {
     ]);
   });
 
-  test('frees what a server had allocated, once', async () => {
-    const uuid = await newProvider();
-    const consumer = randomUUID();
-    await placement.setInventory(uuid, { VCPU: vcpus(8) });
+  /** As the scheduler does it. */
+  async function allocate(consumer: string, uuid: string, vcpuCount: number, owner: object): Promise<void> {
+    const allocations = { [uuid]: { resources: { VCPU: vcpuCount } } };
     await raw.send({
       method: 'PUT',
       path: `/allocations/${consumer}`,
       headers: { 'OpenStack-API-Version': 'placement 1.28' },
-      body: {
-        allocations: { [uuid]: { resources: { VCPU: 2 } } },
-        project_id: randomUUID(),
-        user_id: randomUUID(),
-        consumer_generation: null,
-      },
+      body: { allocations, consumer_generation: null, ...owner },
     });
+  }
+
+  test('frees what a server had allocated, once', async () => {
+    const uuid = await newProvider();
+    const consumer = randomUUID();
+    await placement.setInventory(uuid, { VCPU: vcpus(8) });
+    await allocate(consumer, uuid, 2, { project_id: randomUUID(), user_id: randomUUID() });
     expect(await placement.allocationsOfProvider(uuid)).toEqual({ [consumer]: { VCPU: 2 } });
     expect((await placement.allocationsOfConsumer(consumer)).byProvider).toEqual({ [uuid]: { VCPU: 2 } });
     await expect(placement.deleteAllocations(consumer)).resolves.toBe(true);
     await expect(placement.deleteAllocations(consumer)).resolves.toBe(false);
     expect(await placement.allocationsOfProvider(uuid)).toEqual({});
+  });
+
+  test('gives a server back what its migration held', async () => {
+    const uuid = await newProvider();
+    const [migration, server] = [randomUUID(), randomUUID()];
+    const owner = { project_id: randomUUID(), user_id: randomUUID() };
+    await placement.setInventory(uuid, { VCPU: vcpus(8) });
+    await allocate(migration, uuid, 1, owner);
+    await allocate(server, uuid, 4, owner);
+    await placement.moveAllocations(migration, server);
+    expect(await placement.allocationsOfProvider(uuid)).toEqual({ [server]: { VCPU: 1 } });
+    await placement.moveAllocations(migration, server);
+    expect(await placement.allocationsOfProvider(uuid)).toEqual({ [server]: { VCPU: 1 } });
+    await placement.deleteAllocations(server);
   });
 });
 

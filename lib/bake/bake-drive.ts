@@ -14,12 +14,13 @@ export const BAKE_NIC_MAC = '52:54:00:ba:4e:01';
 const BAKE_INSTANCE_ID = '52540000-ba4e-4000-8000-000000000001';
 const PYTHON_FILES = [
   'gate.py',
-  'seal.py',
+  'answers.py',
+  'cloud.py',
   'identity.py',
-  'sshd.py',
   'network.py',
   'resources.py',
-  'cloud.py',
+  'seal.py',
+  'sshd.py',
   'system.py',
 ];
 const SHELL_FILE = 'gate.sh';

@@ -1,1 +1,100 @@
-# to come
+"""
+Becoming someone: from the host's message to a guest that differs from all others of its µVM.
+
+First the clock and the kernel's random numbers, alone; then everything else at the same time. What is slow and what the
+user asked for beyond this comes later (cloud.py).
+"""
+import base64
+import os
+import pwd
+import socket
+
+import network
+import resources
+import sshd
+from system import Parallel, Steps, Uevents, put, remove, reseed, set_clock
+
+
+class Newcomer:
+    def __init__(self, sealed, request):
+        self.sealed = sealed
+        self.request = request
+        self.steps = Steps()
+        # cloud-init's rule: the name in front of the first dot is the host's.
+        self.hostname = request['hostname'].split('.')[0]
+        self.disk_grown = False
+
+    def become(self, on_identity, on_ready):
+        request = self.request
+        self.steps.run('clock', self.take_time_and_entropy)
+        events = Uevents()
+        who = Parallel(self.steps)
+        what = Parallel(self.steps)
+        who.start('keys', self.take_host_keys)
+        who.start('names', self.take_names)
+        who.start('user', self.take_user_keys)
+        who.start('networkd', network.write_for_networkd, request['interfaces'])
+        for number, interface in enumerate(request['interfaces']):
+            what.start('nic%d' % number, network.configure, interface, events)
+        what.start('disk', self.take_disk, events)
+        who.join()
+        on_identity(self.steps.ms)
+        # Processors and memory are taken last: the kernel does it serially, and slowly under emulation.
+        wanted = request['resources']
+        what.start('memory', resources.take_memory, wanted['hotplugMemoryMb'], self.sealed.memory_blocks, events)
+        what.start('cpus', resources.take_cpus, wanted['vcpus'], events)
+        what.join()
+        on_ready({
+            'vcpus': resources.cpus_online(),
+            'memoryMb': resources.memory_mb(),
+            'rootBytes': resources.root_disk_bytes(),
+            'stepsMs': self.steps.ms,
+        })
+
+    def take_time_and_entropy(self):
+        set_clock(self.request['timeMs'])
+        reseed(base64.b64decode(self.request['entropy']))
+
+    def take_host_keys(self):
+        sshd.write_keys(self.hostname)
+        self.sealed.server.take_new_keys()
+
+    def take_names(self):
+        machine_id = os.getrandom(16)
+        # As systemd makes them: a random UUID of version 4.
+        machine_id = bytes(
+            (byte & 0x0F) | 0x40 if at == 6 else (byte & 0x3F) | 0x80 if at == 8 else byte
+            for at, byte in enumerate(machine_id)
+        )
+        put('/etc/machine-id', machine_id.hex() + '\n', 0o444)
+        if os.path.isdir('/var/lib/dbus') and not os.path.islink('/var/lib/dbus/machine-id'):
+            remove('/var/lib/dbus/machine-id')
+            os.symlink('/etc/machine-id', '/var/lib/dbus/machine-id')
+        socket.sethostname(self.hostname)
+        put('/etc/hostname', self.hostname + '\n')
+        os.makedirs('/var/lib/cloud/data', exist_ok=True)
+        put('/var/lib/cloud/data/instance-id', self.request['instanceId'] + '\n')
+
+    def take_user_keys(self):
+        name = self.sealed.default_user
+        keys = self.request['publicKeys']
+        if not name or not keys:
+            return
+        write_user_keys(name, keys)
+
+    def take_disk(self, events):
+        self.disk_grown = resources.take_disk(self.request['resources']['rootBytes'], events)
+
+
+def write_user_keys(name, keys):
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        return  # cloud-init makes whom the image or the user wants
+    directory = user.pw_dir + '/.ssh'
+    try:
+        os.mkdir(directory, 0o700)
+        os.chown(directory, user.pw_uid, user.pw_gid)
+    except FileExistsError:
+        pass
+    put(directory + '/authorized_keys', '\n'.join(keys) + '\n', 0o600, user.pw_uid, user.pw_gid)

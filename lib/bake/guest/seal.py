@@ -1,1 +1,170 @@
-# to come
+"""
+Sealing: a booted guest forgets who it was, and gets ready to become someone quickly.
+
+Afterwards nothing of the bake's identity is on the disk, and the code and pages that becoming someone needs are in memory.
+"""
+import glob
+import mmap
+import os
+import shutil
+
+import cloud
+import identity
+import network
+import resources
+import sshd
+from system import Freezer, Parallel, Steps, Uevents, put, read, remove, run
+
+KEEP_FREE_MB = 24
+MAP_POPULATE = 0x8000
+CLOUD_RUN = '/run/cloud-init'
+# ds-identify has found the kind of platform already, and would not run again.
+CLOUD_RUN_KEPT = ('cloud.cfg', 'enabled', 'ds-identify.log')
+REHEARSAL = '/run/prebake/rehearsal'
+
+FORGOTTEN = (
+    '/etc/netplan/50-cloud-init.yaml', '/etc/network/interfaces.d/50-cloud-init*', '/etc/cloud/cloud-init.disabled',
+    '/run/systemd/network/*', '/run/systemd/netif/leases/*', '/var/lib/systemd/random-seed', '/var/lib/systemd/credential.secret',
+    '/var/lib/systemd/timers/stamp-*', '/var/lib/systemd/timesync/clock', '/var/lib/dhcp/*', '/var/lib/dhclient/*',
+    '/var/lib/NetworkManager/*', '/var/lib/dbus/machine-id', '/var/lib/cloud/seed/*', '/loader/random-seed',
+    '/etc/ssh/sshd_config.d/50-cloud-init.conf', '/root/.ssh/authorized_keys', '/home/*/.ssh/authorized_keys',
+    '/root/.*_history', '/home/*/.*_history', '/root/.cache', '/tmp/*', '/tmp/.[!.]*', '/var/tmp/*',
+    '/var/log/journal/*', '/run/log/journal/*', '/var/log/cloud-init*', '/var/log/wtmp', '/var/log/btmp', '/var/log/lastlog',
+    '/var/log/*.log', '/var/log/syslog', '/var/log/messages',
+)
+
+
+class Sealed:
+    """What a sealed guest has ready for the one it becomes."""
+
+    def __init__(self):
+        self.freezer = Freezer()
+        self.server = sshd.Server()
+        self.memory_blocks = resources.memory_blocks()
+        self.default_user = None
+        self.timers = []
+
+    def seal(self):
+        """Returns the milliseconds of each step."""
+        steps = Steps()
+        steps.run('config', self.read_configuration)
+        steps.run('timers', self.stop_timers)
+        steps.run('cloud-init', self.forget_cloud_init)
+        steps.run('files', self.forget_files)
+        steps.run('preload', cloud.preload)
+        steps.run('trim', run, 'fstrim', '/')
+        steps.run('cache', drop_caches)
+        steps.run('daemons', self.settle_daemons)
+        steps.run('rehearsal', self.rehearse)
+        steps.run('sshd', self.start_sshd)
+        os.sync()
+        steps.run('zero', zero_free_memory)
+        self.freezer.freeze()
+        return steps.ms
+
+    def read_configuration(self):
+        self.default_user = cloud.default_user()
+
+    def stop_timers(self):
+        """A µVM may be weeks old: its timers would all fire at once when a clone gets the time."""
+        listed = run('systemctl', 'list-units', '--type=timer', '--state=active', '--no-legend', '--plain')[1]
+        self.timers = [line.split()[0] for line in listed.splitlines() if line.strip()]
+        if self.timers:
+            run('systemctl', 'stop', *self.timers)
+
+    def forget_cloud_init(self):
+        run('cloud-init', 'clean', '--logs')
+        shutil.rmtree('/var/lib/cloud/data', ignore_errors=True)
+        for name in os.listdir(CLOUD_RUN) if os.path.isdir(CLOUD_RUN) else ():
+            if name not in CLOUD_RUN_KEPT:
+                forget(CLOUD_RUN + '/' + name)
+
+    def forget_files(self):
+        sshd.remove_keys()
+        run('journalctl', '--rotate', '--vacuum-time=1s', '--quiet')
+        for pattern in FORGOTTEN:
+            for path in glob.glob(pattern):
+                if not os.path.basename(path).startswith('systemd-private-'):
+                    forget(path)
+        # An empty file, where a missing one would make the next boot a first boot in systemd's eyes.
+        put('/etc/machine-id', '', 0o444)
+        put('/etc/hostname', 'localhost\n')
+        run('hostname', 'localhost')
+        run('systemctl', 'reset-failed')
+
+    def settle_daemons(self):
+        """Daemons start anew where they would otherwise carry over what they drew or learned during the bake."""
+        if os.path.isdir('/run/systemd/network') or shutil.which('networkctl'):
+            network.hold_networkd()
+        for unit in ('systemd-networkd', 'systemd-resolved', 'systemd-timesyncd'):
+            run('systemctl', 'try-restart', unit + '.service')
+
+    def rehearse(self):
+        """First use of any code is slow: pages are read from the disk, and an emulated processor translates them."""
+        os.makedirs(REHEARSAL, exist_ok=True)
+        events = Uevents()
+        for _ in range(3):
+            together = Parallel(Steps())
+            together.start('keys', sshd.write_keys, 'localhost')
+            together.start('names', self.rehearse_names)
+            together.start('user', identity.write_user_keys, self.default_user or 'root', ['rehearsal'])
+            together.start('networkd', network.networkd_file, REHEARSED_INTERFACE)
+            together.start('nic', rehearse_network)
+            together.start('disk', resources.take_disk, resources.root_disk_bytes(), events)
+            together.start('memory', resources.take_memory, 1, set(), events)
+            together.start('cpus', resources.take_cpus, 1, events)
+            together.join()
+        run('networkctl', 'reload')
+        for pattern in ('/root/.ssh/authorized_keys', '/home/*/.ssh/authorized_keys'):
+            for path in glob.glob(pattern):
+                remove(path)
+        shutil.rmtree(REHEARSAL, ignore_errors=True)
+
+    def rehearse_names(self):
+        put(REHEARSAL + '/name', os.getrandom(16).hex())
+        read(REHEARSAL + '/name')
+
+    def start_sshd(self):
+        self.server.start_and_rehearse()
+        sshd.remove_keys()
+
+
+REHEARSED_INTERFACE = {
+    'mac': '00:00:00:00:00:00', 'mtu': 65536, 'addresses': ['127.0.0.1/8'], 'dhcp4': True, 'dhcp6': False,
+    'routes': [], 'dns': ['127.0.0.1'],
+}
+
+
+def rehearse_network():
+    """The loopback interface, set to what it is."""
+    network.predictable_name('lo')
+    with network.Netlink() as netlink:
+        netlink.link(1, mtu=65536, up=True)
+    network.global_addresses()
+
+
+def forget(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        remove(path)
+
+
+def drop_caches():
+    os.sync()
+    for path, value in (('/proc/sys/vm/drop_caches', '3'), ('/proc/sys/vm/compact_memory', '1')):
+        with open(path, 'w') as file:
+            file.write(value)
+
+
+def zero_free_memory():
+    """Takes the free memory, which the kernel hands out zeroed, and gives it back: zero pages cost a µVM nothing."""
+    taken = []
+    while True:
+        free = int([line for line in read('/proc/meminfo').splitlines() if line.startswith('MemFree')][0].split()[1])
+        size_mb = min(64, free // 1024 - KEEP_FREE_MB)
+        if size_mb < 1:
+            break
+        taken.append(mmap.mmap(-1, size_mb << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_POPULATE))
+    for block in taken:
+        block.close()

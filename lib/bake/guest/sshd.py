@@ -1,1 +1,102 @@
-# to come
+"""
+Host keys and the SSH server.
+
+The server is started when the guest is baked, with keys that are thrown away, and told to start over (SIGHUP) when the
+clone has its own: a fresh start under systemd takes a second or more. The clone has no network until then.
+"""
+import os
+import signal
+import socket
+
+from system import must_run, put, read, remove, run, wait_until
+
+try:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+except ImportError:
+    serialization = None  # ssh-keygen makes the keys then, ten times slower
+
+KEY_TYPES = ('ed25519', 'ecdsa')
+# The order of NIST's P-256: private keys are below it.
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+UNITS = ('ssh.service', 'sshd.service')
+PID_FILE = '/run/sshd.pid'
+
+
+def key_path(kind):
+    return '/etc/ssh/ssh_host_%s_key' % kind
+
+
+def make_key(kind):
+    """
+    (private, public) in OpenSSH's formats. The secret comes from the kernel, which has been reseeded: a generator in this
+    process's memory (OpenSSL's) would draw the same numbers in every clone.
+    """
+    if kind == 'ed25519':
+        key = ed25519.Ed25519PrivateKey.from_private_bytes(os.getrandom(32))
+    else:
+        key = ec.derive_private_key(int.from_bytes(os.getrandom(48), 'big') % (P256_ORDER - 1) + 1, ec.SECP256R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return private, public
+
+
+def write_keys(hostname):
+    if not os.path.isdir('/etc/ssh'):
+        return
+    for kind in KEY_TYPES:
+        path = key_path(kind)
+        if serialization is None:
+            remove(path)
+            remove(path + '.pub')
+            must_run('ssh-keygen', '-q', '-t', kind, '-N', '', '-C', 'root@' + hostname, '-f', path)
+            continue
+        private, public = make_key(kind)
+        put(path, private, 0o600)
+        put(path + '.pub', public + b' root@' + hostname.encode() + b'\n')
+
+
+def remove_keys():
+    for name in os.listdir('/etc/ssh') if os.path.isdir('/etc/ssh') else ():
+        if name.startswith('ssh_host_') and (name.endswith('_key') or name.endswith('_key.pub')):
+            remove('/etc/ssh/' + name)
+
+
+class Server:
+    """The SSH server of this image, as systemd knows it; `unit` is None where there is none to take care of."""
+
+    def __init__(self):
+        self.unit = None
+        self.pid = 0
+
+    def start_and_rehearse(self):
+        """Starts it with the keys that are there and has it start over, so that doing so is fast later."""
+        for unit in UNITS:
+            if run('systemctl', 'is-enabled', unit)[0] != 0:
+                continue
+            self.unit = unit
+            run('systemctl', 'restart', unit)
+            self.pid = int(run('systemctl', 'show', '-p', 'MainPID', '--value', unit)[1] or 0)
+            if not self.pid or read(PID_FILE) != str(self.pid):
+                self.pid = 0  # no sign to wait for: it is restarted instead
+                return
+            for _ in range(2):
+                self.take_new_keys()
+                with socket.create_connection(('127.0.0.1', 22), 30) as connection:
+                    connection.recv(64)
+            return
+
+    def take_new_keys(self):
+        """Returns when the server listens with the keys that are now in /etc/ssh."""
+        if self.unit is None:
+            return
+        if not self.pid:
+            must_run('systemctl', 'restart', self.unit)
+            return
+        # The server writes this file once it listens; nothing else tells the old life from the new.
+        remove(PID_FILE)
+        os.kill(self.pid, signal.SIGHUP)
+        if not wait_until(lambda: read(PID_FILE) == str(self.pid), 30):
+            raise TimeoutError('the SSH server did not come back')

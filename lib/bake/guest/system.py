@@ -1,1 +1,211 @@
-# to come
+"""Small pieces that every part of the gate needs: files, processes, waiting, and what a step cost."""
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+RNDADDENTROPY = 0x40085203
+RNDRESEEDCRNG = 0x5207
+# Where one step waits for something outside the guest: a device that is being plugged in.
+WAIT_S = 60
+
+
+class StepFailed(Exception):
+    """A step of sealing or becoming did not work; the host learns its name and the reason."""
+
+    def __init__(self, step, reason):
+        Exception.__init__(self, '%s: %s' % (step, reason))
+        self.step = step
+        self.reason = reason
+
+
+class Steps:
+    """Runs named steps and keeps, for each, its end in milliseconds since the beginning of them all."""
+
+    def __init__(self):
+        self.begin = time.monotonic()
+        self.ms = {}
+
+    def run(self, name, work, *args):
+        try:
+            return work(*args)
+        except StepFailed:
+            raise
+        except Exception as error:
+            raise StepFailed(name, '%s: %s' % (type(error).__name__, error)) from error
+        finally:
+            self.ms[name] = round((time.monotonic() - self.begin) * 1000)
+
+
+class Parallel:
+    """Steps that run at the same time; join() raises the first failure."""
+
+    def __init__(self, steps):
+        self.steps = steps
+        self.failures = []
+        self.threads = []
+
+    def start(self, name, work, *args):
+        thread = threading.Thread(target=self._guard, args=(name, work) + args, daemon=True)
+        self.threads.append(thread)
+        thread.start()
+        return thread
+
+    def _guard(self, name, work, *args):
+        try:
+            self.steps.run(name, work, *args)
+        except StepFailed as failure:
+            self.failures.append(failure)
+
+    def join(self):
+        for thread in self.threads:
+            thread.join()
+        self.check()
+
+    def check(self):
+        if self.failures:
+            raise self.failures[0]
+
+
+class Uevents:
+    """The kernel's own events (a device came, a disk grew), so that waiting needs no polling."""
+
+    def __init__(self):
+        self.changed = threading.Condition()
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 15)  # NETLINK_KOBJECT_UEVENT
+        self.socket.bind((0, 1))
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        while True:
+            try:
+                self.socket.recv(8192)
+            except OSError:
+                continue  # ENOBUFS: some were lost; looking again is all they would have made us do
+            with self.changed:
+                self.changed.notify_all()
+
+    def wait_for(self, condition, what):
+        """Returns the first true value of condition(), asked again after each event."""
+        end = time.monotonic() + WAIT_S
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > end:
+                raise TimeoutError('%s did not arrive within %d s' % (what, WAIT_S))
+            with self.changed:
+                # An event may have come between the question and here, so this is short.
+                self.changed.wait(0.02)
+
+
+def wait_until(condition, timeout_s, interval_s=0.01):
+    """For what the kernel sends no event about. Returns whether the condition came true."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(interval_s)
+    return True
+
+
+def read(path, default=''):
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return default
+
+
+def put(path, data, mode=0o644, uid=0, gid=0):
+    """Writes a whole file or none of it."""
+    if isinstance(data, str):
+        data = data.encode()
+    temporary = path + '.prebake'
+    descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view):]
+        os.fchmod(descriptor, mode)
+        if uid or gid:
+            os.fchown(descriptor, uid, gid)
+    finally:
+        os.close(descriptor)
+    os.rename(temporary, path)
+
+
+def write_to(path, value):
+    """Writes to a file of the kernel's."""
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, value)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path):
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def run(*argv, timeout_s=120):
+    """Runs a program; returns (exit status, output). Never raises for what the program does."""
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s
+        )
+        return done.returncode, done.stdout.decode(errors='replace').strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 127, str(error)
+
+
+def must_run(*argv, timeout_s=120):
+    status, output = run(*argv, timeout_s=timeout_s)
+    if status != 0:
+        raise OSError('%s ended with %d: %s' % (argv[0], status, output[-500:]))
+    return output
+
+
+def set_clock(time_ms):
+    time.clock_settime_ns(time.CLOCK_REALTIME, time_ms * 1000000)
+
+
+def reseed(entropy):
+    """Gives the kernel's generator fresh entropy and has it forget what all clones share."""
+    descriptor = os.open('/dev/urandom', os.O_RDWR)
+    try:
+        fcntl.ioctl(descriptor, RNDADDENTROPY, struct.pack('ii', len(entropy) * 8, len(entropy)) + entropy)
+        fcntl.ioctl(descriptor, RNDRESEEDCRNG)
+    finally:
+        os.close(descriptor)
+
+
+class Freezer:
+    """
+    Stops daemons that would wake up on the clock's step and on every new device, all at the moment when the guest has
+    better things to do. They sleep in the µVM and are woken when the clone is ready.
+    """
+
+    UNITS = (
+        'systemd-resolved', 'systemd-networkd', 'systemd-timesyncd', 'systemd-journald', 'systemd-logind',
+        'systemd-udevd', 'dbus', 'cron', 'qemu-guest-agent', 'chrony', 'rsyslog', 'polkit', 'unattended-upgrades',
+    )
+
+    def _write(self, value):
+        for unit in self.UNITS:
+            try:
+                write_to('/sys/fs/cgroup/system.slice/%s.service/cgroup.freeze' % unit, value)
+            except OSError:
+                pass  # no such daemon here, or cgroups of the older kind: then it is only slower
+
+    def freeze(self):
+        self._write(b'1')
+
+    def thaw(self):
+        self._write(b'0')

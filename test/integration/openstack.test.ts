@@ -90,6 +90,8 @@ describe('Glance', () => {
   });
 });
 
+const TRAITS_API = { 'OpenStack-API-Version': 'placement 1.6' };
+
 describe('Placement', () => {
   const providers: string[] = [];
   let placement: Placement;
@@ -103,6 +105,12 @@ describe('Placement', () => {
   afterEach(async () => {
     for (const uuid of providers.splice(0))
       await raw.send({ method: 'DELETE', path: `/resource_providers/${uuid}` });
+  });
+
+  afterAll(async () => {
+    for (const trait of ['CUSTOM_PREBAKE_TEST', 'CUSTOM_PREBAKE_TEST_RACK']) {
+      await raw.send({ method: 'DELETE', path: `/traits/${trait}`, headers: TRAITS_API });
+    }
   });
 
   async function newProvider(): Promise<string> {
@@ -143,7 +151,7 @@ describe('Placement', () => {
 
   test('takes the traits that Placement knows, makes custom ones, leaves the operator his own', async () => {
     const uuid = await newProvider();
-    const operators = { method: 'PUT', headers: { 'OpenStack-API-Version': 'placement 1.6' } } as const;
+    const operators = { method: 'PUT', headers: TRAITS_API } as const;
     await raw.send({ ...operators, path: '/traits/CUSTOM_PREBAKE_TEST_RACK' });
     await raw.send({
       ...operators,

@@ -20,7 +20,7 @@ import type {
   LifecycleEvent,
   SpawnOutcome,
   GuestReady,
-  ImageSpec,
+  ProofRequest,
   SpawnRequest,
   TemplateDriver,
   TemplateGuest,
@@ -248,8 +248,8 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     return await this.engine.bootTemplate(request);
   }
 
-  async proveTemplate(uvm: UvmTemplate, image: ImageSpec): Promise<GuestReady> {
-    return await this.engine.proveTemplate(uvm, image);
+  async proveTemplate(request: ProofRequest): Promise<GuestReady> {
+    return await this.engine.proveTemplate(request);
   }
 
   private get engine(): UvmEngine {

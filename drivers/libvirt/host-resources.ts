@@ -104,7 +104,7 @@ async function guestCpuFeatures(
     toXml('cpu', { arch: cpu.arch, model: model ?? DEFAULT_CPU_MODEL, topology: ONE_CPU });
   const mode = cpuMode(settings);
   const xml =
-    mode === 'none' || mode === 'maximum'
+    mode === 'none'
       ? named(DEFAULT_CPU_MODEL)
       : mode === 'custom'
         ? named(settings.libvirt.cpuModels[0])

@@ -1,6 +1,6 @@
 /** Runs a program of the host: by argument list, with a deadline, in the C locale; its error output becomes the error. */
 import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
+import { promisify, types } from 'node:util';
 
 const execute = promisify(execFile);
 const MAX_OUTPUT_BYTES = 1024 * 1024;
@@ -40,7 +40,7 @@ export async function run(
 }
 
 function reasonOf(error: unknown, timeoutMs: number): string {
-  if (!(error instanceof Error)) return String(error);
+  if (!types.isNativeError(error)) return String(error);
   if ('code' in error && error.code === 'ENOENT') return 'it is not installed';
   if ('killed' in error && error.killed === true) return `not done after ${timeoutMs} ms`;
   const output = 'stderr' in error && typeof error.stderr === 'string' ? error.stderr.trim() : '';

@@ -13,7 +13,7 @@ export interface DriverSettings {
     /** Empty: the system daemon. */
     readonly connectionUri: string;
     /** Unset: host-model with kvm, none with qemu. */
-    readonly cpuMode?: 'host-model' | 'host-passthrough' | 'maximum' | 'custom' | 'none' | undefined;
+    readonly cpuMode: 'host-model' | 'host-passthrough' | 'custom' | 'none' | null;
     /** For cpu_mode custom; the first is used. */
     readonly cpuModels: readonly string[];
   };

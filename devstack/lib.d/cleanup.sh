@@ -2,20 +2,20 @@
 # Taking the cloud down: guests, daemons in the order of who needs whom, and for wipe the
 # namespaces, bridges and rules the network agents made. Sourced by all-in-one.
 
-# Guests of this cloud, by the names Nova and prebake give them: a domain of the machine's
-# owner is none of our business.
-destroy_guests() {
+# for_guests COMMAND... : virsh COMMAND for every guest of this cloud, known by
+# the names Nova and prebake give them: other domains are none of our business.
+for_guests() {
   local domain
   is_ready libvirtd || return 0
-  virsh -q -c qemu:///system list --name | grep -E '^(instance-|prebake-)' | while read -r domain; do
-    timeout 30 virsh -q -c qemu:///system destroy "$domain"
+  virsh -q -c qemu:///system list --all --name | grep -E '^(instance-|prebake-)' | while read -r domain; do
+    timeout 30 virsh -q -c qemu:///system "$1" "$domain" "${@:2}" </dev/null || true # off already, or gone meanwhile
   done
   return 0
 }
 
 down() {
   local begin=$EPOCHREALTIME control=() infrastructure=() name
-  step guests destroy_guests
+  step guests for_guests destroy
   while read -r name; do
     # shellcheck disable=SC2153  # the list of services.sh
     case " ${INFRASTRUCTURE[*]} " in
@@ -56,6 +56,9 @@ remove_state() {
 }
 
 wipe() {
+  # Only libvirtd can forget the guests that are switched off.
+  [ ! -e "$LIB/stamps/databases" ] || start_services virtlogd libvirtd
+  step 'guest definitions' for_guests undefine --managed-save --snapshots-metadata --nvram
   down && step networks remove_networks && remove_state
   echo "Forgotten: the data in $CLOUD. Still here: Debian's packages and the images in $IMAGES."
 }

@@ -59,6 +59,7 @@ config_stock_compute() {
   put "$ETC/stock-linuxbridge.ini" <<X
 [DEFAULT]
 host = $STOCK_HOST
+log_file = neutron-linuxbridge-stock.log
 [vxlan]
 enable_vxlan = false
 [securitygroup]

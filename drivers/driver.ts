@@ -207,12 +207,25 @@ export interface TemplateRequest {
   readonly key: string;
   readonly image: ImageSpec;
   readonly memoryMb: number;
+  /** Scratch of this bake, for what else the guest needs. The domain of a bake whose scratch is gone is a leftover. */
+  readonly directory: string;
   /** Where the guest's RAM lives while it boots; becomes the µVM's RAM. */
   readonly ramPath: string;
   /** Where the disk delta is written. */
   readonly diskDeltaPath: string;
   /** Content of the bake's own config drive (the gate). */
   readonly files: readonly ConfigDriveFile[];
+  /** Aborted when the bake is given up; the caller still destroys the guest. */
+  readonly signal: AbortSignal;
+}
+
+/** What a proof works with. */
+export interface ProofRequest {
+  readonly uvm: UvmTemplate;
+  readonly image: ImageSpec;
+  /** Scratch for the clone's files, as in `TemplateRequest`. */
+  readonly directory: string;
+  readonly signal: AbortSignal;
 }
 
 /** A guest that is being baked. */
@@ -222,8 +235,6 @@ export interface TemplateGuest {
   readonly consoleLogPath: string;
   /** Unplugs config drive and throw-away NIC and waits until the guest let go of them. */
   detachBakeDevices(): Promise<void>;
-  /** Gives the guest's free memory back to the host and back again, so that free pages read as zero. */
-  zeroFreeMemory(timeoutMs: number): Promise<void>;
   /** Pauses the guest and writes its device state; RAM is then complete in `ramPath`. */
   capture(statePath: string): Promise<void>;
   /** Ends the guest; the files stay. Idempotent. */
@@ -235,8 +246,8 @@ export interface TemplateGuest {
 /** The part of a driver that the baker uses. */
 export interface TemplateDriver {
   platform(): Promise<UvmPlatform>;
-  /** Boots an image with minimal resources. */
+  /** Boots an image with minimal resources; no guest is left when it rejects. */
   bootTemplate(request: TemplateRequest): Promise<TemplateGuest>;
   /** Restores a clone without any network, has its gate take an identity, and ends it: the proof that a µVM works. */
-  proveTemplate(uvm: UvmTemplate, image: ImageSpec): Promise<GuestReady>;
+  proveTemplate(request: ProofRequest): Promise<GuestReady>;
 }

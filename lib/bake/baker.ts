@@ -1,19 +1,17 @@
-/** Bakes µVMs: boots an image once, seals it, captures it, stores it, and proves it by a clone. */
+/** The baker of a host: a queue in front of bakes, one at a time, each image once however many ask for it. */
 import type { Logger } from 'pino';
 import type { ImageSpec, TemplateDriver } from '../../drivers/driver';
+import { describeError } from '../exceptions';
 import type { Squirrel, UvmManifest } from '../squirrel';
-
-/** The steps of a bake, in order. */
-export const BAKE_PHASES = ['boot', 'seal', 'unplug', 'zero', 'capture', 'store', 'prove'] as const;
-/** A step of a bake. */
-export type BakePhase = (typeof BAKE_PHASES)[number];
+import { runBake, type BakePhase } from './bake-run';
+import { bakeMemoryMb, uvmKey } from './uvm-key';
 
 /** Where a bake is; `percent` only where it is known. */
 export interface BakeProgress {
   readonly imageId: string;
-  readonly phase: BakePhase;
+  readonly phase: BakePhase | 'queue';
   readonly percent?: number;
-  /** Milliseconds since the bake began. */
+  /** Milliseconds since the bake was asked for. */
   readonly elapsedMs: number;
 }
 
@@ -30,35 +28,156 @@ export class BakeError extends Error {
   }
 }
 
-/** What of the configuration concerns baking. */
-export interface BakeSettings {
-  /** Memory of the µVM, `[prebake] base_memory_mb`. */
-  readonly memoryMb: number;
-  /** For the whole bake, `[prebake] bake_timeout_s` * 1000. */
-  readonly timeoutMs: number;
+/** What of the configuration concerns baking; `Config` has it. */
+export interface BakeConfig {
+  readonly prebake: {
+    readonly bake: 'auto' | 'never';
+    readonly baseMemoryMb: number;
+    readonly bakeTimeoutS: number;
+  };
 }
 
 /** What a baker works with. */
 export interface BakerParts {
   readonly squirrel: Squirrel;
   readonly driver: TemplateDriver;
-  readonly settings: BakeSettings;
+  readonly config: BakeConfig;
   readonly logger: Logger;
 }
 
-/** How one caller follows or ends a bake. */
+/** How one caller follows or gives up a bake. */
 export interface BakeOptions {
   readonly onProgress?: (progress: BakeProgress) => void;
-  /** Ends the bake, and what it had started, when every caller that asked for it has aborted. */
+  /** Lets go of the bake; it ends, with all it had started, when nobody is left who wants it. */
   readonly signal?: AbortSignal;
 }
 
-/** The baker of this host: one bake at a time, each image once however many ask for it. */
-export abstract class Baker {
-  abstract bake(image: ImageSpec, options?: BakeOptions): Promise<UvmManifest>;
-  /** The µVM key of an image on this host, as its platform is now. */
-  abstract keyOf(image: ImageSpec): Promise<string>;
-  /** Progress of the bake in hand and the ids of images waiting behind it. */
-  abstract readonly state: { readonly current: BakeProgress | null; readonly queued: readonly string[] };
-  abstract close(): Promise<void>;
+interface Job {
+  readonly image: ImageSpec;
+  readonly startedAt: number;
+  readonly listeners: Set<(progress: BakeProgress) => void>;
+  readonly abort: AbortController;
+  callers: number;
+  progress: BakeProgress;
+  result: Promise<UvmManifest>;
+}
+
+/** Bakes µVMs of images. */
+export class Baker {
+  private readonly jobs = new Map<string, Job>();
+  private tail: Promise<unknown> = Promise.resolve();
+  private closed = false;
+
+  private constructor(private readonly parts: BakerParts) {}
+
+  static create(parts: BakerParts): Baker {
+    return new Baker(parts);
+  }
+
+  /**
+   * Bakes an image, or joins the bake of it that is under way; an existing µVM is baked anew.
+   * @throws BakeError, or the signal's reason
+   */
+  async bake(image: ImageSpec, { onProgress, signal }: BakeOptions = {}): Promise<UvmManifest> {
+    signal?.throwIfAborted();
+    const job = this.jobs.get(image.id) ?? this.enqueue(image);
+    job.callers += 1;
+    if (onProgress !== undefined) {
+      job.listeners.add(onProgress);
+      onProgress(job.progress);
+    }
+    let leave = (): void => undefined;
+    const left = new Promise<never>((_resolve, reject) => {
+      leave = () => reject(signal?.reason instanceof Error ? signal.reason : new Error('aborted'));
+    });
+    signal?.addEventListener('abort', leave, { once: true });
+    try {
+      return await Promise.race([job.result, left]);
+    } finally {
+      signal?.removeEventListener('abort', leave);
+      if (onProgress !== undefined) job.listeners.delete(onProgress);
+      job.callers -= 1;
+      if (job.callers === 0) job.abort.abort(new Error('nobody wants this bake any more'));
+    }
+  }
+
+  /** The key of an image's µVM on this host, as its platform is now. */
+  async keyOf(image: ImageSpec): Promise<string> {
+    const { driver, config } = this.parts;
+    return uvmKey(image, await driver.platform(), bakeMemoryMb(image, config.prebake.baseMemoryMb));
+  }
+
+  /** Progress of the bakes under way and waiting, in order. */
+  get state(): readonly BakeProgress[] {
+    return [...this.jobs.values()].map((job) => job.progress);
+  }
+
+  /** Ends all bakes and waits until nothing of them is left. */
+  async close(): Promise<void> {
+    this.closed = true;
+    for (const job of this.jobs.values()) job.abort.abort(new Error('the service stops'));
+    await this.tail;
+  }
+
+  private enqueue(image: ImageSpec): Job {
+    const abort = new AbortController();
+    const progress: BakeProgress = { imageId: image.id, phase: 'queue', elapsedMs: 0 };
+    const job: Job = {
+      image,
+      startedAt: performance.now(),
+      listeners: new Set(),
+      abort,
+      callers: 0,
+      progress,
+      result: Promise.reject(new Error('not started')),
+    };
+    job.result.catch(() => undefined);
+    if (this.closed) abort.abort(new Error('the service stops'));
+    job.result = this.tail.then(() => this.run(job));
+    this.tail = job.result.catch(() => undefined);
+    this.jobs.set(image.id, job);
+    return job;
+  }
+
+  private async run(job: Job): Promise<UvmManifest> {
+    const { squirrel, driver, config, logger } = this.parts;
+    const { image } = job;
+    const timeoutMs = config.prebake.bakeTimeoutS * 1000;
+    const signal = AbortSignal.any([job.abort.signal, AbortSignal.timeout(timeoutMs)]);
+    try {
+      signal.throwIfAborted();
+      const platform = await driver.platform();
+      const memoryMb = bakeMemoryMb(image, config.prebake.baseMemoryMb);
+      const key = uvmKey(image, platform, memoryMb);
+      logger.info({ image: image.id, key }, 'baking');
+      const manifest = await runBake({
+        squirrel,
+        driver,
+        image,
+        key,
+        platform,
+        memoryMb,
+        guestTimeoutMs: timeoutMs,
+        report: (phase, percent) => this.report(job, phase, percent),
+        signal,
+      });
+      const elapsedMs = Math.round(performance.now() - job.startedAt);
+      logger.info({ image: image.id, key, elapsedMs, addedBytes: manifest.addedBytes }, 'baked');
+      return manifest;
+    } catch (error) {
+      const late = error instanceof Error && error.name === 'TimeoutError';
+      const reason = late ? `not done after ${config.prebake.bakeTimeoutS} s` : describeError(error);
+      const failure = new BakeError(image.id, job.progress.phase, reason, { cause: error });
+      logger.error({ err: failure, image: image.id }, 'bake failed');
+      throw failure;
+    } finally {
+      this.jobs.delete(image.id);
+    }
+  }
+
+  private report(job: Job, phase: BakePhase, percent?: number): void {
+    const elapsedMs = Math.round(performance.now() - job.startedAt);
+    job.progress = { imageId: job.image.id, phase, elapsedMs, ...(percent !== undefined && { percent }) };
+    for (const listener of job.listeners) listener(job.progress);
+  }
 }

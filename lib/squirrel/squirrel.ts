@@ -60,6 +60,8 @@ export interface VerifyReport {
   readonly problems: readonly string[];
 }
 
+/** Why a µVM is not offered between its bake and its proof. */
+const NOT_PROVEN = 'it has not been proven by a test clone';
 /** Another process that stores a µVM holds the lock for seconds. */
 const LOCK_WAIT_MS = 120_000;
 
@@ -98,14 +100,19 @@ export class Squirrel {
     return this.layout.directory;
   }
 
-  /** Where the baker may put its scratch: on the same file system, known to the libvirt hook. */
-  get bakesDirectory(): string {
-    return this.layout.bakes;
+  /**
+   * A new directory for a bake's files: on the cache's file system, where the libvirt hook accepts RAM files. Goes at the
+   * next opening of the cache if this process does not remove it.
+   */
+  async scratch(): Promise<string> {
+    const path = await ownedPath(this.layout.bakes);
+    await mkdir(path, { mode: 0o755 });
+    return path;
   }
 
   /**
-   * Stores a µVM; resolves once it survives a power cut. Replaces one of the same key and lifts its quarantine.
-   * Order: pack, maps, their directories; only then the manifest.
+   * Stores a µVM; resolves once it survives a power cut. Replaces one of the same key. It is held back, in quarantine,
+   * until `release`. Order: pack, maps, their directories, the quarantine of this bake; only then the manifest.
    */
   async add(draft: UvmDraft, onProgress?: (percent: number) => void): Promise<UvmManifest> {
     const key = uvmKeySchema.parse(draft.description.key);
@@ -125,11 +132,11 @@ export class Squirrel {
           await writeSynced(path, stored.files[position]?.map ?? new Uint8Array());
           await publish(path, this.layout.map(manifest.files[file].map));
         }
+        await this.records.writeQuarantine(manifest, NOT_PROVEN);
         const path = await ownedPath(this.layout.staging);
         temporary.push(path);
         await writeSynced(path, serialiseManifest(manifest));
         await publish(path, this.layout.manifest(key));
-        await removeDurably(this.layout.quarantined(key));
         await this.materialiser.remove(key);
         await this.dropUnreferenced();
         return manifest;
@@ -137,6 +144,11 @@ export class Squirrel {
         for (const path of temporary) await rm(path, { force: true });
       }
     });
+  }
+
+  /** Offers a µVM that was held back. */
+  async release(key: string): Promise<void> {
+    await removeDurably(this.layout.quarantined(uvmKeySchema.parse(key)));
   }
 
   /**
@@ -176,9 +188,10 @@ export class Squirrel {
   /**
    * Writes the µVM out for clones, if that is not done yet. Every page is checked against its hash; a µVM that fails
    * goes into quarantine and the call rejects with what is damaged.
+   * @param options.held also one that is in quarantine, to prove it
    */
-  async materialise(key: string): Promise<UvmTemplate> {
-    const manifest = await this.find(key);
+  async materialise(key: string, { held = false } = {}): Promise<UvmTemplate> {
+    const manifest = held ? await this.records.manifest(key) : await this.find(key);
     if (manifest === undefined) throw new UnknownUvm(key);
     try {
       const files = await this.materialiser.files(manifest);
@@ -257,9 +270,10 @@ export class Squirrel {
 
   /** Removes leftovers. The lock is held, so what is staged belongs to nobody or to a change that crashed. */
   private async tidy(): Promise<void> {
-    for (const name of await readdir(this.layout.staging)) {
-      if (!(await ownerIsAlive(name)))
-        await rm(join(this.layout.staging, name), { recursive: true, force: true });
+    for (const directory of [this.layout.staging, this.layout.bakes]) {
+      for (const name of await readdir(directory)) {
+        if (!(await ownerIsAlive(name))) await rm(join(directory, name), { recursive: true, force: true });
+      }
     }
     await this.materialiser.tidy();
     await this.dropUnreferenced();

@@ -3,7 +3,14 @@ import { mkdtemp, open, readFile, readdir, rm, stat, truncate, writeFile } from 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
-import { DamagedFile, Squirrel, UnknownUvm, UnsupportedFormat } from '../../lib/squirrel';
+import {
+  DamagedFile,
+  Squirrel,
+  UnknownUvm,
+  UnsupportedFormat,
+  type UvmDraft,
+  type UvmManifest,
+} from '../../lib/squirrel';
 import { keyOf, makeDraft, page } from '../support/squirrel';
 
 const logger = pino({ level: 'silent' });
@@ -21,6 +28,13 @@ afterEach(async () => {
   await squirrel.close();
   await rm(directory, { recursive: true, force: true });
 });
+
+/** Adds a µVM and offers it. */
+async function store(draft: UvmDraft): Promise<UvmManifest> {
+  const manifest = await squirrel.add(draft);
+  await squirrel.release(manifest.key);
+  return manifest;
+}
 
 async function filesIn(path: string): Promise<string[]> {
   const entries = await readdir(path, { recursive: true, withFileTypes: true });
@@ -60,7 +74,7 @@ test('files come back as they were, sparse and read-only', async () => {
   const ram = mixedPages(1500, 7);
   const disk = Buffer.concat([page('d', false), Buffer.from('an odd end')]);
   const draft = await makeDraft(directory, 'a', ram, disk);
-  await squirrel.add(draft);
+  await store(draft);
 
   const template = await squirrel.materialise(keyOf('a'));
 
@@ -76,9 +90,9 @@ test('files come back as they were, sparse and read-only', async () => {
 
 test('pages are stored once, within a µVM and across', async () => {
   const pages = Array.from({ length: 64 }, (_, index) => page(`p${index}`, false));
-  const first = await squirrel.add(await makeDraft(directory, 'a', [...pages, ...pages, ZERO]));
+  const first = await store(await makeDraft(directory, 'a', [...pages, ...pages, ZERO]));
   expect(first.files.ram).toMatchObject({ pages: 128, newPages: 64 });
-  const second = await squirrel.add(await makeDraft(directory, 'b', [...pages].reverse()));
+  const second = await store(await makeDraft(directory, 'b', [...pages].reverse()));
   expect(second.files.ram).toMatchObject({ pages: 64, newPages: 0 });
   expect(second.addedBytes).toBeLessThan(16 * 1024);
   await squirrel.remove(keyOf('a'));
@@ -87,7 +101,7 @@ test('pages are stored once, within a µVM and across', async () => {
 });
 
 test('a µVM without any page of its own needs no pack', async () => {
-  const manifest = await squirrel.add(await makeDraft(directory, 'a', [ZERO, ZERO], Buffer.alloc(0)));
+  const manifest = await store(await makeDraft(directory, 'a', [ZERO, ZERO], Buffer.alloc(0)));
   expect(manifest.files.ram).toMatchObject({ sizeBytes: 8192, pages: 0 });
   const template = await squirrel.materialise(keyOf('a'));
   expect((await stat(template.ramPath)).size).toBe(8192);
@@ -96,7 +110,7 @@ test('a µVM without any page of its own needs no pack', async () => {
 
 test('removal frees what nothing else needs and leaves no file', async () => {
   const before = await filesIn(cache);
-  await squirrel.add(await makeDraft(directory, 'a', mixedPages(100, 1)));
+  await store(await makeDraft(directory, 'a', mixedPages(100, 1)));
   await squirrel.materialise(keyOf('a'));
   await squirrel.remove(keyOf('a'));
   expect(await filesIn(cache)).toEqual(before);
@@ -104,7 +118,7 @@ test('removal frees what nothing else needs and leaves no file', async () => {
 });
 
 test('concurrent boots write a µVM out once', async () => {
-  await squirrel.add(await makeDraft(directory, 'a', mixedPages(800, 3)));
+  await store(await makeDraft(directory, 'a', mixedPages(800, 3)));
   const templates = await Promise.all(Array.from({ length: 8 }, () => squirrel.materialise(keyOf('a'))));
   expect(new Set(templates.map((template) => template.ramPath)).size).toBe(1);
   const inode = (await stat(templates[0]?.ramPath ?? '')).ino;
@@ -115,13 +129,13 @@ test('concurrent boots write a µVM out once', async () => {
 });
 
 test('a µVM baked anew replaces the old one, also where it was written out', async () => {
-  await squirrel.add(await makeDraft(directory, 'a', [page('old')]));
+  await store(await makeDraft(directory, 'a', [page('old')]));
   await squirrel.materialise(keyOf('a'));
   await squirrel.quarantine(keyOf('a'), 'a clone did not answer');
   expect(await squirrel.find(keyOf('a'))).toBeUndefined();
   expect(await squirrel.quarantined(keyOf('a'))).toBe('a clone did not answer');
   const draft = await makeDraft(directory, 'a', [page('new')]);
-  await squirrel.add({
+  await store({
     ...draft,
     description: { ...draft.description, bakedAt: new Date(Date.now() + 1000).toISOString() },
   });
@@ -132,7 +146,7 @@ test('a µVM baked anew replaces the old one, also where it was written out', as
 
 describe('damage', () => {
   beforeEach(async () => {
-    await squirrel.add(await makeDraft(directory, 'a', mixedPages(200, 5)));
+    await store(await makeDraft(directory, 'a', mixedPages(200, 5)));
   });
 
   async function only(name: string): Promise<string> {
@@ -175,7 +189,7 @@ describe('damage', () => {
     await flipByte(path, 100);
     await expect(squirrel.materialise(keyOf('a'))).rejects.toBeInstanceOf(DamagedFile);
     const again = await makeDraft(directory, 'a', mixedPages(200, 5));
-    await squirrel.add({ ...again, description: { ...again.description, bakedAt: '2030-01-01T00:00:00Z' } });
+    await store({ ...again, description: { ...again.description, bakedAt: '2030-01-01T00:00:00Z' } });
     const { ramPath } = await squirrel.materialise(keyOf('a'));
     expect((await readFile(ramPath)).equals(await readFile(again.files.ram))).toBe(true);
   });
@@ -217,4 +231,14 @@ test('a file that cannot be read fails the addition and leaves nothing', async (
   await rm(draft.files.state);
   await expect(squirrel.add(draft)).rejects.toThrow('ENOENT');
   expect(await filesIn(cache)).toEqual(before);
+});
+
+test('a µVM is held back until it is released', async () => {
+  await squirrel.add(await makeDraft(directory, 'a', [page('x')]));
+  expect(await squirrel.find(keyOf('a'))).toBeUndefined();
+  expect(await squirrel.quarantined(keyOf('a'))).toContain('not been proven');
+  await expect(squirrel.materialise(keyOf('a'))).rejects.toBeInstanceOf(UnknownUvm);
+  expect(await squirrel.materialise(keyOf('a'), { held: true })).toMatchObject({ key: keyOf('a') });
+  await squirrel.release(keyOf('a'));
+  expect(await squirrel.find(keyOf('a'))).toMatchObject({ key: keyOf('a') });
 });

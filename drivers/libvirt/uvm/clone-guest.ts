@@ -1,0 +1,86 @@
+/**
+ * A server's clone from its resume on: carries its guest through the new identity and gives its NICs their carrier, and
+ * keeps the gate's channel open until the guest's own first boot is done.
+ */
+import type { Logger } from 'pino';
+import { GateClient, type Identification, type IdentifyMessage } from '../../../lib/bake';
+import { describeError } from '../../../lib/exceptions';
+import type { GuestReady } from '../../driver';
+import type { Domain } from '../domain';
+import { writeJournal, type CloneJournal } from './journal';
+
+/** cloud-init with packages to install takes its time; only the channel waits for it. */
+const DONE_TIMEOUT_MS = 60 * 60_000;
+const RECOVER_TIMEOUT_MS = 120_000;
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/** A clone whose guest is becoming, or has become, its server. */
+export class CloneGuest {
+  private gate: GateClient | undefined;
+
+  constructor(
+    private readonly domain: Domain,
+    private readonly directory: string,
+    private readonly journal: Omit<CloneJournal, 'version' | 'step'>,
+    private readonly logger: Logger,
+  ) {}
+
+  /** Connects to the gate of a guest that is still paused. */
+  async connect(socketPath: string, signal?: AbortSignal): Promise<void> {
+    const options = signal === undefined ? {} : { signal };
+    this.gate = await GateClient.connect(socketPath, { deadlineMs: CONNECT_TIMEOUT_MS, ...options });
+  }
+
+  /** Puts the message into the channel; the guest reads it as soon as it runs. */
+  identify(message: IdentifyMessage, timeoutMs: number): Identification {
+    if (this.gate === undefined) throw new Error('identify() before connect()');
+    return this.gate.identify(message, { timeoutMs, doneTimeoutMs: DONE_TIMEOUT_MS });
+  }
+
+  /**
+   * Follows a resumed guest: carrier on once it is someone and Neutron has plugged its ports, journal closed, gate let go
+   * when it is done. @returns its report when all its resources arrived
+   */
+  follow(identification: Identification, plugged: Promise<void>): Promise<GuestReady> {
+    const carrier = Promise.all([identification.identity, plugged]).then(() => this.giveCarrier());
+    const ready = Promise.all([identification.ready, carrier]).then(([report]) => report);
+    ready.catch((error: unknown) =>
+      this.logger.error({ uvm: this.journal.key, instance: this.domain.uuid }, describeError(error)),
+    );
+    identification.done
+      .then(() => this.gate?.bye())
+      .catch((error: unknown) =>
+        this.logger.warn(
+          { instance: this.domain.uuid },
+          `the guest's own first boot: ${describeError(error)}`,
+        ),
+      )
+      .finally(() => this.release());
+    return ready;
+  }
+
+  /** After a restart of the service: asks the guest who it is and gives it its carrier when it is who it should be. */
+  async recover(socketPath: string): Promise<void> {
+    try {
+      await this.connect(socketPath);
+      const answers = await this.gate?.ask({ timeoutMs: RECOVER_TIMEOUT_MS });
+      if (answers?.instanceId !== this.domain.uuid) {
+        throw new Error(`the guest says it is instance ${answers?.instanceId ?? 'nobody'}`);
+      }
+      await this.giveCarrier();
+      await this.gate?.bye();
+    } finally {
+      this.release();
+    }
+  }
+
+  /** Lets go of the gate's channel. Idempotent. */
+  release(): void {
+    this.gate?.close();
+  }
+
+  private async giveCarrier(): Promise<void> {
+    for (const xml of this.journal.interfaces) await this.domain.updateDevice(xml);
+    await writeJournal(this.directory, { ...this.journal, step: 'done' });
+  }
+}

@@ -1,0 +1,58 @@
+/**
+ * One clone on its way from a file to a running guest, step by step: start paused, load device state, plug, resume.
+ * Used for servers and for proofs alike; knows neither Nova's order of things nor what to do on failure.
+ */
+import type { UvmTemplate } from '../../driver';
+import type { Domain } from '../domain';
+import type { DriverParts } from '../uvm-engine';
+import { dimmXml, uvmDomainXml } from './layout';
+import { loadDeviceState } from './migration';
+
+/** Files and names of a clone. */
+export interface CloneSpec {
+  readonly name: string;
+  readonly uuid: string;
+  readonly directory: string;
+  readonly diskPath: string;
+  readonly gateSocketPath: string;
+  readonly consoleLogPath: string;
+}
+
+/** What a clone gets beyond its µVM. */
+export interface CloneGrowth {
+  readonly vcpus: number;
+  readonly addedMemoryMb: number;
+  readonly rootBytes: number;
+  /** XML of further devices. */
+  readonly devices: readonly string[];
+}
+
+/** Starts a clone's QEMU, paused, with the RAM and the device state of the µVM. */
+export async function startClone(
+  parts: DriverParts,
+  uvm: UvmTemplate,
+  spec: CloneSpec,
+  signal: AbortSignal,
+): Promise<Domain> {
+  const xml = uvmDomainXml({
+    ...spec,
+    memoryMb: uvm.memoryMb,
+    platform: uvm.platform,
+    settings: parts.settings,
+    emulatorPath: parts.capabilities().emulatorPath,
+    ramPath: uvm.ramPath,
+    role: 'clone',
+  });
+  const domain = await parts.connection.createXml(xml, { paused: true });
+  signal.throwIfAborted();
+  await loadDeviceState(domain, uvm.statePath, signal);
+  return domain;
+}
+
+/** Gives a paused clone what its flavor adds; the guest finds it when it is resumed. */
+export async function growClone(domain: Domain, growth: CloneGrowth): Promise<void> {
+  if (growth.vcpus > 1) await domain.setVcpus(growth.vcpus);
+  if (growth.addedMemoryMb > 0) await domain.attachDevice(dimmXml(growth.addedMemoryMb));
+  await domain.blockResize('vda', growth.rootBytes);
+  for (const xml of growth.devices) await domain.attachDevice(xml);
+}

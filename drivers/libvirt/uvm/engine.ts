@@ -1,0 +1,230 @@
+/**
+ * µVMs under libvirt: boots what is to be baked, proves what was baked, and brings servers up as clones.
+ *
+ * How a clone comes up, and what overlaps what, is `restoreClone`; the steps themselves are in the files beside this one.
+ */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { buildIdentifyMessage } from '../../../lib/bake';
+import { describeError, InstanceNotFound } from '../../../lib/exceptions';
+import type { NetworkInfo } from '../../../lib/objects';
+import type {
+  GuestReady,
+  ProofRequest,
+  SpawnOutcome,
+  SpawnRequest,
+  TemplateGuest,
+  TemplateRequest,
+  UvmPlatform,
+  UvmTemplate,
+} from '../../driver';
+import { writeConfigDrive } from '../config-drive';
+import type { Domain } from '../domain';
+import type { BaseImage } from '../image-cache';
+import type { InstancePaths } from '../instance-store';
+import { rootSizeBytes } from '../local-disks';
+import type { DriverParts, UvmEngine } from '../uvm-engine';
+import { bridgeInterface, disk, toXml } from '../xml';
+import { CloneGuest } from './clone-guest';
+import { growClone, startClone } from './clone';
+import { readJournal, writeJournal } from './journal';
+import { readPlatform, type UvmLimits } from './platform';
+import { prove } from './proof';
+import { makeRootDisk } from './root-disk';
+import { BAKE_PREFIX, bootTemplateGuest } from './template-guest';
+
+/** What of the configuration concerns µVMs. */
+export interface UvmSettings extends UvmLimits {
+  /** For a restored guest to take its identity, `[prebake] gate_timeout_s` * 1000. */
+  readonly gateTimeoutMs: number;
+}
+
+/** Where libvirt's connection and Nova's paths end and µVMs begin. */
+export class LibvirtUvmEngine implements UvmEngine {
+  private readonly guests = new Map<string, CloneGuest>();
+
+  constructor(
+    private readonly parts: DriverParts,
+    private readonly settings: UvmSettings,
+  ) {}
+
+  async initHost(): Promise<void> {
+    for (const domain of await this.parts.connection.listAll()) {
+      if (domain.name.startsWith(BAKE_PREFIX)) await this.endIfLeftover(domain);
+    }
+    for (const uuid of await this.parts.instances.list()) await this.recoverClone(uuid);
+  }
+
+  async platform(): Promise<UvmPlatform> {
+    const { connection, capabilities, settings } = this.parts;
+    return await readPlatform(connection, capabilities(), settings, this.settings);
+  }
+
+  async bootTemplate(request: TemplateRequest): Promise<TemplateGuest> {
+    const base = await this.parts.images.ensure(request.image, request.signal);
+    return await bootTemplateGuest(this.parts, await this.platform(), request, base);
+  }
+
+  async proveTemplate(request: ProofRequest): Promise<GuestReady> {
+    const base = await this.parts.images.ensure(request.image, request.signal);
+    return await prove(this.parts, request, base, this.settings.gateTimeoutMs);
+  }
+
+  /**
+   * Restore and network come up side by side and meet at the hot-plug. The message with the new identity is in the
+   * channel before the guest runs; its NICs have no carrier until it has taken it.
+   */
+  async restoreClone(
+    request: SpawnRequest,
+    uvm: UvmTemplate,
+    host: { readonly paths: InstancePaths; readonly base: BaseImage; readonly plugged: Promise<void> },
+  ): Promise<SpawnOutcome & { readonly how: 'uvm' }> {
+    const { instance, timeline, signal } = request;
+    const { paths, base } = host;
+    const { flavor } = instance;
+    const rootBytes = rootSizeBytes(flavor, instance.image, base);
+    const addedMemoryMb = flavor.memoryMb - uvm.memoryMb;
+    const gateSocketPath = join(paths.directory, 'gate');
+
+    await writeJournal(paths.directory, { key: uvm.key, step: 'restoring', interfaces: [] });
+    const restored = timeline.phase('restore', async () => {
+      await makeRootDisk(paths.disk, uvm.diskDeltaPath, base, signal);
+      const { uuid, name } = instance;
+      const files = { directory: paths.directory, diskPath: paths.disk, consoleLogPath: paths.consoleLog };
+      return await startClone(this.parts, uvm, { uuid, name, gateSocketPath, ...files }, signal);
+    });
+    const networked = timeline.phase('network', async () => {
+      const network = await request.network;
+      await host.plugged;
+      return network;
+    });
+    const identified = timeline.phase('config_drive', async () => {
+      const identity = await request.identity;
+      if (identity.configDrive) await writeConfigDrive(paths.configDrive, identity.files, signal);
+      return identity;
+    });
+    const [domain, network, identity] = await allOrFirstFailure(restored, networked, identified);
+
+    const interfaces = interfaceXml(network);
+    const journal = { key: uvm.key, interfaces: interfaces.map((nic) => nic.withCarrier) };
+    const guest = new CloneGuest(domain, paths.directory, journal, this.parts.logger);
+    this.guests.set(instance.uuid, guest);
+    await timeline.phase('hotplug', async () => {
+      const drive = identity.configDrive ? [configDriveXml(paths.configDrive)] : [];
+      const devices = [...drive, ...interfaces.map((nic) => nic.withoutCarrier)];
+      await growClone(domain, { vcpus: flavor.vcpus, addedMemoryMb, rootBytes, devices });
+      await guest.connect(gateSocketPath, signal);
+    });
+    const identification = guest.identify(
+      buildIdentifyMessage(identity, network, {
+        vcpus: flavor.vcpus,
+        hotplugMemoryMb: addedMemoryMb,
+        rootBytes,
+      }),
+      this.settings.gateTimeoutMs,
+    );
+    await writeJournal(paths.directory, { ...journal, step: 'personalising' });
+    signal.throwIfAborted();
+    await timeline.phase('resume', () => domain.resume());
+    timeline.mark('running');
+    identification.identity.then(
+      () => timeline.mark('identity'),
+      () => undefined,
+    );
+    const vifsPlugged = timeline.phase('vifs', () => request.vifsPlugged(network));
+    vifsPlugged.catch(() => undefined);
+    const ready = guest.follow(identification, vifsPlugged);
+    ready.then(
+      () => timeline.mark('ready'),
+      () => undefined,
+    );
+    await timeline.phase('define', async () =>
+      this.parts.connection.defineXml(await this.parts.coldXml(instance, network)),
+    );
+    await vifsPlugged;
+    signal.throwIfAborted();
+    return { how: 'uvm', ready };
+  }
+
+  forget(uuid: string): Promise<void> {
+    this.guests.get(uuid)?.release();
+    this.guests.delete(uuid);
+    return Promise.resolve();
+  }
+
+  /** A bake or a proof whose scratch is gone has lost its process. */
+  private async endIfLeftover(domain: Domain): Promise<void> {
+    try {
+      const directory = /<prebake:uvm [^>]*directory=["']([^"']+)["']/.exec(await domain.xmlDesc())?.[1];
+      if (directory !== undefined && (await isDirectory(directory))) return;
+      this.parts.logger.warn({ domain: domain.name }, 'ending what is left of an interrupted bake');
+      await domain.destroy();
+    } catch (error) {
+      if (!(error instanceof InstanceNotFound)) throw error;
+    }
+  }
+
+  /**
+   * Whatever a killed service left of a clone: one that did not run yet is ended (its server is in error or built anew,
+   * which is not for the driver to decide), one that was taking its identity is seen through.
+   */
+  private async recoverClone(uuid: string): Promise<void> {
+    const { connection, instances, logger } = this.parts;
+    const { directory } = instances.paths(uuid);
+    try {
+      const journal = await readJournal(directory);
+      if (journal === undefined || journal.step === 'done') return;
+      const domain = await connection.lookupByUuid(uuid);
+      if (journal.step === 'restoring') {
+        logger.warn({ instance: uuid }, 'ending a clone whose restore was interrupted');
+        await domain.destroy();
+        return;
+      }
+      const guest = new CloneGuest(domain, directory, journal, logger);
+      this.guests.set(uuid, guest);
+      // Takes as long as the guest does; the service does not wait for it.
+      guest
+        .recover(join(directory, 'gate'))
+        .catch((error: unknown) =>
+          logger.error({ instance: uuid }, `the clone has no network: ${describeError(error)}`),
+        );
+    } catch (error) {
+      if (!(error instanceof InstanceNotFound)) {
+        logger.error({ instance: uuid }, `the clone cannot be recovered: ${describeError(error)}`);
+      }
+    }
+  }
+}
+
+interface InterfaceXml {
+  readonly withoutCarrier: string;
+  readonly withCarrier: string;
+}
+
+function interfaceXml(network: NetworkInfo): InterfaceXml[] {
+  return network.map((vif) => ({
+    withoutCarrier: toXml('interface', bridgeInterface(vif, { link: 'down' })),
+    withCarrier: toXml('interface', bridgeInterface(vif, { link: 'up' })),
+  }));
+}
+
+function configDriveXml(path: string): string {
+  return toXml('disk', disk({ path, format: 'raw', target: 'vdz', bus: 'virtio', readonly: true }));
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+/** As Promise.all, but nothing goes on in the background once it rejected: the caller removes the files then. */
+async function allOrFirstFailure<A, B, C>(a: Promise<A>, b: Promise<B>, c: Promise<C>): Promise<[A, B, C]> {
+  try {
+    return await Promise.all([a, b, c]);
+  } catch (error) {
+    await Promise.allSettled([a, b, c]);
+    throw error;
+  }
+}

@@ -1,0 +1,2 @@
+/** The part of the libvirt driver that makes and restores µVMs. */
+export { LibvirtUvmEngine, type UvmSettings } from './engine';

@@ -1,0 +1,202 @@
+/**
+ * The hardware of a µVM. One function writes the domain of the guest that is baked and of every clone, because QEMU
+ * loads device state only into a machine that has the same devices at the same places.
+ *
+ * There is no memory balloon, on purpose: a balloon, and free page reporting with it, lets a guest discard pages, and
+ * QEMU discards pages of file-backed RAM in the file, also when the mapping is private. One clone could so change the
+ * memory of all others (QEMU warns about it since 8.1).
+ */
+import { cpuMode, type DriverSettings } from '../settings';
+import {
+  agentChannel,
+  disk,
+  pciSlot,
+  rng,
+  serialConsole,
+  toXml,
+  video,
+  vncGraphics,
+  type XmlNode,
+} from '../xml';
+import type { UvmPlatform } from '../../driver';
+
+/** Raised with every change of what a guest sees: device state of another layout cannot be loaded. */
+export const LAYOUT_VERSION = 1;
+
+const DIMM_SLOTS = 16;
+const GATE_PORT = 'org.prebake.gate.0';
+const NAMESPACE = 'urn:prebake:1';
+const SLOT = { video: 2, serial: 3, root: 4, rng: 5, bakeDrive: 0x10, bakeNic: 0x11 } as const;
+
+/** Aliases of the devices a guest has only while it is baked. */
+export const BAKE_ALIASES = { drive: 'ua-bake-drive', nic: 'ua-bake-nic' } as const;
+
+/** What differs between guests of one layout. */
+export interface UvmDomain {
+  readonly name: string;
+  readonly uuid: string;
+  readonly memoryMb: number;
+  readonly platform: UvmPlatform;
+  readonly settings: DriverSettings;
+  readonly emulatorPath: string;
+  /** RAM file, for the libvirt hook. */
+  readonly ramPath: string;
+  /** Directory of the guest's files; what is left when it is gone is a leftover. */
+  readonly directory: string;
+  readonly diskPath: string;
+  readonly gateSocketPath: string;
+  readonly consoleLogPath: string;
+  /** A guest that is baked writes its RAM file and has a config drive and a NIC; a clone waits for device state. */
+  readonly role: { readonly bake: { readonly drivePath: string; readonly nicMac: string } } | 'clone';
+}
+
+/** The domain's XML. */
+export function uvmDomainXml(domain: UvmDomain): string {
+  const { platform, settings, role } = domain;
+  const bake = role === 'clone' ? undefined : role.bake;
+  const memory = { '@unit': 'MiB', '#': domain.memoryMb };
+  return toXml('domain', {
+    '@type': platform.virtType,
+    '@xmlns:qemu': 'http://libvirt.org/schemas/domain/qemu/1.0',
+    name: domain.name,
+    uuid: domain.uuid,
+    // A clone's own: the guest's kernel reseeds its random numbers when it changes.
+    genid: domain.uuid,
+    metadata: {
+      'prebake:uvm': {
+        '@xmlns:prebake': NAMESPACE,
+        '@ram': domain.ramPath,
+        '@directory': domain.directory,
+      },
+    },
+    maxMemory: { '@slots': DIMM_SLOTS, '@unit': 'MiB', '#': platform.maxMemoryMb },
+    memory,
+    memoryBacking: {
+      source: { '@type': 'file' },
+      access: { '@mode': bake === undefined ? 'private' : 'shared' },
+    },
+    vcpu: { '@placement': 'static', '@current': 1, '#': platform.maxVcpus },
+    os: {
+      type: { '@arch': 'x86_64', '@machine': platform.machineType, '#': 'hvm' },
+      boot: { '@dev': 'hd' },
+    },
+    features: { acpi: {}, apic: {} },
+    cpu: cpu(domain),
+    clock: { '@offset': 'utc', timer: timers(platform) },
+    on_reboot: 'restart',
+    on_crash: 'destroy',
+    devices: {
+      emulator: domain.emulatorPath,
+      controller: [
+        { '@type': 'usb', '@model': 'none' },
+        { '@type': 'virtio-serial', '@index': 0, address: pciSlot(SLOT.serial) },
+      ],
+      disk: [
+        disk({
+          path: domain.diskPath,
+          format: 'qcow2',
+          target: 'vda',
+          bus: 'virtio',
+          cache: bake === undefined ? 'none' : 'writeback',
+          slot: SLOT.root,
+        }),
+        ...(bake === undefined ? [] : [bakeDrive(bake.drivePath)]),
+      ],
+      interface: bake === undefined ? [] : [bakeNic(bake.nicMac)],
+      serial: serialConsole(domain.consoleLogPath),
+      channel: [
+        {
+          '@type': 'unix',
+          source: { '@mode': 'bind', '@path': domain.gateSocketPath },
+          target: { '@type': 'virtio', '@name': GATE_PORT },
+          address: serialPort(1),
+        },
+        { ...agentChannel(), address: serialPort(2) },
+      ],
+      graphics: settings.vnc.enabled ? [vncGraphics(settings.vnc.serverListen)] : [],
+      video: { ...video('vga'), address: pciSlot(SLOT.video) },
+      rng: rng(SLOT.rng),
+      memballoon: { '@model': 'none' },
+    },
+    'qemu:commandline':
+      bake === undefined ? { 'qemu:arg': [{ '@value': '-incoming' }, { '@value': 'defer' }] } : undefined,
+  });
+}
+
+/** A `<memory>` device of so many MiB. */
+export function dimmXml(sizeMb: number): string {
+  return toXml('memory', {
+    '@model': 'dimm',
+    target: { size: { '@unit': 'MiB', '#': sizeMb }, node: 0 },
+  });
+}
+
+/** The bake's config drive, as it was attached. */
+export function bakeDriveXml(path: string): string {
+  return toXml('disk', bakeDrive(path));
+}
+
+/** The bake's NIC, as it was attached. */
+export function bakeNicXml(mac: string): string {
+  return toXml('interface', bakeNic(mac));
+}
+
+function bakeDrive(path: string): XmlNode {
+  return {
+    ...disk({ path, format: 'raw', target: 'vdb', bus: 'virtio', readonly: true, slot: SLOT.bakeDrive }),
+    alias: { '@name': BAKE_ALIASES.drive },
+  };
+}
+
+/** Goes nowhere: QEMU's own user network without addresses the guest could use. */
+function bakeNic(mac: string): XmlNode {
+  return {
+    '@type': 'user',
+    mac: { '@address': mac },
+    model: { '@type': 'virtio' },
+    alias: { '@name': BAKE_ALIASES.nic },
+    address: pciSlot(SLOT.bakeNic),
+  };
+}
+
+function serialPort(port: number): XmlNode {
+  return { '@type': 'virtio-serial', '@controller': 0, '@bus': 0, '@port': port };
+}
+
+function cpu({ platform, settings, memoryMb }: UvmDomain): XmlNode {
+  const last = platform.maxVcpus - 1;
+  const shape = {
+    topology: { '@sockets': platform.maxVcpus, '@dies': 1, '@cores': 1, '@threads': 1 },
+    numa: {
+      cell: { '@id': 0, '@cpus': last === 0 ? '0' : `0-${last}`, '@memory': memoryMb, '@unit': 'MiB' },
+    },
+  };
+  const mode = cpuMode(settings);
+  if (mode === 'none' || mode === 'custom') {
+    return {
+      '@mode': 'custom',
+      '@match': 'exact',
+      '@check': 'none',
+      model: { '@fallback': 'forbid', '#': cpuModelName(settings) },
+      ...shape,
+    };
+  }
+  return { '@mode': mode, '@check': mode === 'host-model' ? 'partial' : 'none', ...shape };
+}
+
+/** Name of the CPU model when nova.conf names one or none; `qemu64` is what QEMU takes by itself. */
+export function cpuModelName(settings: DriverSettings): string {
+  return (cpuMode(settings) === 'custom' ? settings.libvirt.cpuModels[0] : undefined) ?? 'qemu64';
+}
+
+/** As in the XML of cold starts. */
+function timers({ virtType }: UvmPlatform): XmlNode[] {
+  const policies =
+    virtType === 'kvm'
+      ? [
+          { '@name': 'pit', '@tickpolicy': 'delay' },
+          { '@name': 'rtc', '@tickpolicy': 'catchup' },
+        ]
+      : [];
+  return [...policies, { '@name': 'hpet', '@present': 'no' }];
+}

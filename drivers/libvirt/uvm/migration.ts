@@ -1,0 +1,70 @@
+/**
+ * Device state in and out of a guest, without its RAM: QEMU's migration with `x-ignore-shared`, through libvirt's monitor
+ * passthrough and a file descriptor (libvirt's sandbox forbids QEMU to start programs or open files by itself).
+ */
+import { open } from 'node:fs/promises';
+import { z } from 'zod';
+import type { Domain } from '../domain';
+import { until } from './until';
+
+const FD_NAME = 'prebake';
+const STATE_TIMEOUT_MS = 60_000;
+
+const migrationSchema = z.object({
+  status: z.string().optional(),
+  'error-desc': z.string().optional(),
+});
+const statusSchema = z.object({ status: z.string() });
+
+/** QEMU could not write or load device state; the message is QEMU's. */
+export class MigrationError extends Error {
+  override readonly name = 'MigrationError';
+}
+
+/** Writes the device state of a paused guest to a new file. */
+export async function writeDeviceState(domain: Domain, path: string, signal: AbortSignal): Promise<void> {
+  await ignoreShared(domain, true);
+  const file = await open(path, 'wx', 0o600);
+  try {
+    await domain.monitorWithFd('getfd', { fdname: FD_NAME }, file.fd);
+    await domain.monitor('migrate', { uri: `fd:${FD_NAME}` });
+    await until('device state to be written', STATE_TIMEOUT_MS, signal, async () => {
+      const migration = migrationSchema.parse(await domain.monitor('query-migrate'));
+      if (migration.status === 'failed' || migration.status === 'cancelled') {
+        throw new MigrationError(
+          `device state was not written: ${migration['error-desc'] ?? 'no reason given'}`,
+        );
+      }
+      return migration.status === 'completed';
+    });
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * Loads device state into a guest that was started to wait for it; leaves it paused. `x-ignore-shared` is switched off
+ * again: left on, a later save of the guest would seem to work and lose its memory.
+ */
+export async function loadDeviceState(domain: Domain, path: string, signal: AbortSignal): Promise<void> {
+  await ignoreShared(domain, true);
+  const file = await open(path, 'r');
+  try {
+    await domain.monitorWithFd('getfd', { fdname: FD_NAME }, file.fd);
+  } finally {
+    await file.close();
+  }
+  await domain.monitor('migrate-incoming', { uri: `fd:${FD_NAME}` });
+  await until('device state to be loaded', STATE_TIMEOUT_MS, signal, async () => {
+    const { status } = statusSchema.parse(await domain.monitor('query-status'));
+    return status !== 'inmigrate';
+  });
+  await ignoreShared(domain, false);
+}
+
+async function ignoreShared(domain: Domain, state: boolean): Promise<void> {
+  await domain.monitor('migrate-set-capabilities', {
+    capabilities: [{ capability: 'x-ignore-shared', state }],
+  });
+}

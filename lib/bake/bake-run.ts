@@ -1,0 +1,111 @@
+/** One bake from the first boot of the image to the proof of its µVM. Leaves nothing but the µVM, also when it fails. */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ImageSpec, TemplateDriver, TemplateGuest, UvmPlatform } from '../../drivers/driver';
+import { describeError } from '../exceptions';
+import type { Squirrel, UvmManifest } from '../squirrel';
+import { bakeDriveFiles, GATE_VERSION } from './bake-drive';
+import { GateClient } from './gate';
+
+/** The steps of a bake, in order. */
+export const BAKE_PHASES = ['boot', 'unplug', 'seal', 'capture', 'store', 'prove'] as const;
+/** A step of a bake. */
+export type BakePhase = (typeof BAKE_PHASES)[number];
+
+/** What one bake works with. */
+export interface BakeRun {
+  readonly squirrel: Squirrel;
+  readonly driver: TemplateDriver;
+  readonly image: ImageSpec;
+  readonly key: string;
+  readonly platform: UvmPlatform;
+  readonly memoryMb: number;
+  /** For each of the guest's own steps; the whole is ended by `signal`. */
+  readonly guestTimeoutMs: number;
+  readonly report: (phase: BakePhase, percent?: number) => void;
+  readonly signal: AbortSignal;
+}
+
+const CONNECT_TIMEOUT_MS = 30_000;
+
+/** Rejects with the signal's reason when aborted, and with whatever a step failed with otherwise. */
+export async function runBake(run: BakeRun): Promise<UvmManifest> {
+  const { squirrel, driver, image, key, report, signal } = run;
+  const startedAt = performance.now();
+  const directory = await squirrel.scratch();
+  const files = {
+    ram: join(directory, 'ram'),
+    disk: join(directory, 'disk.qcow2'),
+    state: join(directory, 'state'),
+  };
+  try {
+    await bootAndCapture(run, directory, files);
+    signal.throwIfAborted();
+    report('store');
+    const description = {
+      key,
+      image: { id: image.id, checksum: image.checksum },
+      platform: run.platform,
+      memoryMb: run.memoryMb,
+      gateVersion: GATE_VERSION,
+      bakedAt: new Date().toISOString(),
+      bakeMs: Math.round(performance.now() - startedAt),
+    };
+    const manifest = await squirrel.add({ description, files }, (percent) => report('store', percent));
+    signal.throwIfAborted();
+    report('prove');
+    try {
+      const uvm = await squirrel.materialise(key, { held: true });
+      await driver.proveTemplate({ uvm, image, directory, signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      await squirrel.quarantine(key, `its proof failed: ${describeError(error)}`);
+      throw error;
+    }
+    await squirrel.release(key);
+    return manifest;
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function bootAndCapture(
+  run: BakeRun,
+  directory: string,
+  files: { readonly ram: string; readonly disk: string; readonly state: string },
+): Promise<void> {
+  const { driver, image, report, signal } = run;
+  let guest: TemplateGuest | undefined;
+  let gate: GateClient | undefined;
+  try {
+    report('boot');
+    guest = await driver.bootTemplate({
+      key: run.key,
+      image,
+      memoryMb: run.memoryMb,
+      directory,
+      ramPath: files.ram,
+      diskDeltaPath: files.disk,
+      files: bakeDriveFiles(),
+      signal,
+    });
+    const { ended } = guest;
+    const call = { timeoutMs: run.guestTimeoutMs, signal };
+    gate = await GateClient.connect(guest.gateSocketPath, { deadlineMs: CONNECT_TIMEOUT_MS, signal });
+    const hello = await Promise.race([gate.waitHello(call), ended]);
+    if (hello.gate !== GATE_VERSION) throw new Error(`the guest runs another gate (${hello.gate})`);
+    report('unplug');
+    await guest.detachBakeDevices();
+    // After the unplugging: its last step freezes the daemons that would react to it.
+    report('seal');
+    await Promise.race([gate.seal(call), ended]);
+    report('capture');
+    await guest.capture(files.state);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    gate?.close();
+    await guest?.destroy();
+  }
+}

@@ -1,0 +1,52 @@
+/** Whether a server can start from a µVM at all, by what its image and flavor ask for; if not, why, in words. */
+import type { FlavorSpec, ImageSpec, UvmPlatform } from '../../drivers/driver';
+import { HOTPLUG_STEP_MB } from './uvm-key';
+
+/** Image properties that ask for hardware, and the values that a µVM's fixed hardware satisfies. */
+const HARDWARE: Readonly<Record<string, readonly string[]>> = {
+  hw_disk_bus: ['virtio'],
+  hw_vif_model: ['virtio'],
+  hw_firmware_type: ['bios'],
+  hw_video_model: ['vga', 'virtio'],
+  hw_machine_type: [],
+  hw_scsi_model: [],
+  os_type: ['linux'],
+};
+const NEVER = 'never';
+
+/** Why this image has no µVM and will not get one, or undefined. */
+export function imageObstacle(image: ImageSpec): string | undefined {
+  const { properties } = image;
+  if (properties['prebake'] === NEVER) return 'the image says prebake=never';
+  for (const [name, fitting] of Object.entries(HARDWARE)) {
+    const wanted = properties[name];
+    if (wanted !== undefined && !fitting.includes(wanted)) return `the image asks for ${name}=${wanted}`;
+  }
+  return undefined;
+}
+
+/** Why a µVM with so much memory cannot be grown to this flavor, or undefined. */
+export function flavorObstacle(
+  flavor: FlavorSpec,
+  memoryMb: number,
+  platform: UvmPlatform,
+): string | undefined {
+  const spec = Object.keys(flavor.extraSpecs).find(
+    (name) => name.startsWith('hw:') || name.startsWith('hw_'),
+  );
+  if (spec !== undefined) return `the flavor asks for ${spec}`;
+  if (flavor.ephemeralGb > 0 || flavor.swapMb > 0) return 'the flavor has ephemeral or swap disks';
+  if (flavor.vcpus > platform.maxVcpus) {
+    return `the flavor has ${flavor.vcpus} vCPUs, a µVM ${platform.maxVcpus} at most`;
+  }
+  if (flavor.memoryMb < memoryMb) {
+    return `the flavor has ${flavor.memoryMb} MiB of memory, the µVM ${memoryMb}`;
+  }
+  if (flavor.memoryMb > platform.maxMemoryMb) {
+    return `the flavor has ${flavor.memoryMb} MiB of memory, a µVM ${platform.maxMemoryMb} at most`;
+  }
+  if ((flavor.memoryMb - memoryMb) % HOTPLUG_STEP_MB !== 0) {
+    return `the flavor's memory is not the µVM's ${memoryMb} MiB and a multiple of ${HOTPLUG_STEP_MB}`;
+  }
+  return undefined;
+}

@@ -1,0 +1,31 @@
+/** The name of a µVM: a digest over everything that must match for a restore to be sound. */
+import { createHash } from 'node:crypto';
+import type { ImageSpec, UvmPlatform } from '../../drivers/driver';
+import { GATE_VERSION } from './bake-drive';
+
+/** Memory an image is baked with: the configured base, or what the image says it needs, in steps that can be added to. */
+export function bakeMemoryMb(image: ImageSpec, baseMemoryMb: number): number {
+  return Math.max(baseMemoryMb, Math.ceil(image.minRamMb / HOTPLUG_STEP_MB) * HOTPLUG_STEP_MB);
+}
+
+/** Guests bring hot-plugged memory online in blocks of this many MiB (x86_64). */
+export const HOTPLUG_STEP_MB = 128;
+
+/** 64 hexadecimal digits. */
+export function uvmKey(image: ImageSpec, platform: UvmPlatform, memoryMb: number): string {
+  const parts = [
+    image.id,
+    image.checksum,
+    platform.virtType,
+    platform.machineType,
+    platform.cpuModel,
+    platform.qemuMajorVersion,
+    platform.firmware,
+    platform.layoutVersion,
+    platform.maxVcpus,
+    platform.maxMemoryMb,
+    memoryMb,
+    GATE_VERSION,
+  ];
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
+}

@@ -29,6 +29,10 @@ export class UnexpectedDeletingTaskStateError extends UnexpectedTaskStateError {
 export class InstanceInvalidState extends NovaException {}
 /** The guest is not running, though the operation needs it to. */
 export class InstanceNotRunning extends NovaException {}
+/** The server cannot be asked for this now: it does not run yet, or not any more. */
+export class InstanceNotReady extends NovaException {
+  override readonly code = 409;
+}
 /** The host cannot provide what the flavor asks for. */
 export class ComputeResourcesUnavailable extends NovaException {}
 /** The build failed for good: another host would fail as well. */
@@ -94,7 +98,7 @@ export class NotImplementedError extends NovaException {
 /** A one-line description of anything thrown, causes included, safe for a log line or an instance fault. */
 export function describeError(error: unknown): string {
   const parts: string[] = [];
-  for (let current: unknown = error; current !== undefined && parts.length < 6; ) {
+  for (let current: unknown = error; current !== undefined && parts.length < 6;) {
     const text = current instanceof Error ? current.message : String(current);
     if (text !== '' && !parts.some((part) => part.includes(text))) parts.push(text);
     current = current instanceof Error ? current.cause : undefined;

@@ -10,13 +10,13 @@ import { randomUUID } from 'node:crypto';
 import { Command } from 'commander';
 import { LibvirtDriver } from '../drivers/libvirt';
 import { Baker, Templates } from './bake';
+import { createClients } from './clients';
 import { createComputeService } from './compute';
 import { type Config, loadConfig } from './config';
 import { describeError } from './exceptions';
 import { type Logger, createLogger } from './log';
 import { Messaging, RequestContext } from './messaging';
 import { Conductor } from './objects';
-import { connectOpenStack } from './openstack';
 import { BootRecorder, Metrics, createSidecar } from './sidecar';
 import { Squirrel } from './squirrel';
 import { readVersion } from './version';
@@ -37,18 +37,19 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
     return part;
   };
   try {
-    const { glance, neutron, placement } = connectOpenStack(config, logger);
+    const { glance, neutron, placement } = createClients(config, logger);
     const squirrel = closing(
       'squirrel',
       await Squirrel.open({ directory: config.prebake.cacheDirectory, logger }),
     );
-    const driver = closing('driver', LibvirtDriver.create({ config, images: glance, logger }));
+    const driver = closing('driver', LibvirtDriver.create({ config, glance, logger }));
     const messaging = closing(
       'messaging',
       await Messaging.connect({
         transportUrl: config.default.transportUrl,
         connectionName: `nova-compute:${process.pid}:${randomUUID()}`,
-        heartbeatS: config.oslo.heartbeatTimeoutThreshold,
+        heartbeatS: config.osloMessagingRabbit.heartbeatTimeoutThreshold,
+        durableQueues: config.osloMessagingRabbit.amqpDurableQueues,
         logger,
         signal,
       }),

@@ -367,7 +367,8 @@ class BuildAttempt {
       networkInfo === null
         ? []
         : [
-            () => networks.deallocate(instance, networkInfo),
+            () =>
+              networks.deallocate(instance, networkInfo, { requestedNetworks: request.requestedNetworks }),
             () => records.deleteVirtualInterfaces(context, instance.uuid),
             () => records.saveNetworkInfo(context, instance, []),
           ];

@@ -3,8 +3,14 @@
  * get_vnc_console, validate_console_port).
  */
 import { z } from 'zod';
-import type { ComputeDriver } from '../../drivers/driver';
-import { ConsoleTypeInvalid, ConsoleTypeUnavailable, InstanceNotFound } from '../exceptions';
+import type { ComputeDriver, VncConsole } from '../../drivers/driver';
+import {
+  ConsoleTypeInvalid,
+  ConsoleTypeUnavailable,
+  InstanceNotFound,
+  InstanceNotReady,
+  InstanceNotRunning,
+} from '../exceptions';
 import type { RequestContext } from '../messaging';
 import type { Instance } from '../objects';
 import type { InstanceRecords } from './instance-records';
@@ -42,11 +48,11 @@ export class Consoles {
     return this.driver.getConsoleOutput(instance.uuid, lines !== null && lines >= 0 ? lines : null);
   }
 
-  /** @throws ConsoleTypeUnavailable without VNC, ConsoleTypeInvalid for another kind of console */
+  /** @throws ConsoleTypeUnavailable without VNC, ConsoleTypeInvalid for another kind, InstanceNotReady for a server that is off */
   async vnc(context: RequestContext, instance: Instance, consoleType: unknown): Promise<ConsoleConnection> {
     if (!this.options.vncEnabled) throw new ConsoleTypeUnavailable('Unavailable console type novnc.');
     if (consoleType !== 'novnc') throw new ConsoleTypeInvalid(`Invalid console type ${String(consoleType)}.`);
-    const { host, port } = await this.driver.getVncConsole(instance.uuid);
+    const { host, port } = await this.address(instance);
     const token = await this.records.authorizeConsole(
       context,
       {
@@ -75,8 +81,17 @@ export class Consoles {
       const console = await this.driver.getVncConsole(instance.uuid);
       return String(console.port) === String(port);
     } catch (error) {
-      if (error instanceof InstanceNotFound) return false;
+      if (error instanceof InstanceNotFound || error instanceof InstanceNotRunning) return false;
       throw error;
+    }
+  }
+
+  private async address(instance: Instance): Promise<VncConsole> {
+    try {
+      return await this.driver.getVncConsole(instance.uuid);
+    } catch (error) {
+      if (!(error instanceof InstanceNotRunning) && !(error instanceof InstanceNotFound)) throw error;
+      throw new InstanceNotReady(`Instance ${instance.uuid} is not running`, { cause: error });
     }
   }
 }

@@ -23,7 +23,7 @@ export class InstanceActions {
 
   /**
    * Runs `work` as the operation `method` (`stop_instance`). What it throws is recorded with the server and thrown on,
-   * so that a call is answered with it.
+   * so that a call is answered with it. `instance` has all its attributes by then.
    */
   async run<T>(
     context: RequestContext,
@@ -40,6 +40,7 @@ export class InstanceActions {
       await this.attempt(log, 'action event', () => records.startEvent(context, instance.uuid, event));
       let failure: unknown = null;
       try {
+        await records.complete(context, instance);
         return await work(log);
       } catch (error) {
         failure = error;

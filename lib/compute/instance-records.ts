@@ -55,6 +55,12 @@ export class InstanceRecords {
     return expectObject(found, Instance);
   }
 
+  /** Loads what nova-api left out of the copy it sent with a request. */
+  async complete(context: RequestContext, instance: Instance): Promise<void> {
+    if (INSTANCE_ATTRIBUTES.every((attribute) => instance.has(attribute))) return;
+    instance.completeFrom(await this.get(context, instance.uuid));
+  }
+
   async listOnHost(context: RequestContext): Promise<readonly Instance[]> {
     const list = await this.conductor.classAction(context, 'InstanceList', 'get_by_host', [this.host], {
       expected_attrs: INSTANCE_ATTRIBUTES,

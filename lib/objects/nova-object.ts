@@ -89,6 +89,13 @@ export class NovaObject {
     return [...names].sort();
   }
 
+  /** Takes over the fields that `other`, the same record read more fully, has and this object lacks. */
+  completeFrom(other: NovaObject): void {
+    for (const [field, value] of other.fields) {
+      if (!this.fields.has(field)) this.fields.set(field, value);
+    }
+  }
+
   /** Forgets all changes, those of nested objects too. */
   resetChanges(): void {
     this.changed.clear();

@@ -1,0 +1,278 @@
+/** Servers on a real OpenStack: booted, used, restarted under, deleted without a trace. The image is a tiny one. */
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { z } from 'zod';
+import { ComputeProcess } from '../support/compute-process';
+import { CLOUD, NovaApi, type Server, waitFor } from '../support/nova-api';
+
+const run = promisify(execFile);
+const INSTANCES = join(CLOUD, 'lib', 'prebake', 'instances');
+const ALL_IN_ONE = join(__dirname, '..', '..', 'devstack', 'all-in-one');
+
+describe('servers', () => {
+  let nova: NovaApi;
+  let compute: ComputeProcess;
+  let image: string;
+  let flavor: string;
+  const made: string[] = [];
+
+  beforeAll(async () => {
+    nova = await NovaApi.login();
+    image = await nova.imageId('tiny');
+    flavor = await nova.flavorId('m1.micro');
+    compute = await ComputeProcess.start();
+    await run(ALL_IN_ONE, ['discover-hosts']);
+  });
+  afterEach(async () => {
+    for (const id of made.splice(0)) {
+      await nova.delete(id);
+      await nova.waitForGone(id);
+    }
+  });
+  afterAll(async () => {
+    await compute.stop();
+  });
+
+  async function boot(name: string, imageId = image, flavorId = flavor): Promise<string> {
+    const id = await nova.create({ name, image: imageId, flavor: flavorId });
+    made.push(id);
+    return id;
+  }
+
+  async function active(name: string): Promise<Server> {
+    return nova.waitForStatus(await boot(name), 'ACTIVE');
+  }
+
+  function addressOf(server: Server): string {
+    const address = Object.values(server.addresses)[0]?.[0]?.addr;
+    if (address === undefined) throw new Error(`server ${server.name} has no address`);
+    return address;
+  }
+
+  /** What of a server can be found on the host and in the cloud. */
+  async function traces(server: Server): Promise<string[]> {
+    const found: string[] = [];
+    const { stdout: domains } = await run('virsh', ['-c', 'qemu:///system', 'list', '--all', '--uuid']);
+    if (domains.includes(server.id)) found.push('domain');
+    if (existsSync(join(INSTANCES, server.id))) found.push('files');
+    const ports = z
+      .object({ ports: z.array(z.object({ id: z.string() })) })
+      .parse(await nova.get('network', `/v2.0/ports?device_id=${server.id}`));
+    if (ports.ports.length > 0) found.push('port');
+    const { allocations } = z
+      .object({ allocations: z.record(z.string(), z.unknown()) })
+      .parse(await nova.get('placement', `/allocations/${server.id}`));
+    if (Object.keys(allocations).length > 0) found.push('allocation');
+    return found;
+  }
+
+  async function taps(): Promise<string[]> {
+    return (await readdir('/sys/class/net')).filter((name) => name.startsWith('tap'));
+  }
+
+  async function ping(address: string): Promise<boolean> {
+    const network = await nova.networkId('private');
+    try {
+      await run('ip', ['netns', 'exec', `qdhcp-${network}`, 'ping', '-c', '1', '-W', '1', address]);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  function waitForPing(address: string): Promise<true> {
+    return waitFor(
+      async () => ((await ping(address)) ? true : null),
+      90_000,
+      () => `${address} does not answer`,
+    );
+  }
+
+  it('boots one from an image, gives it its address, console and VNC, and deletes it without a trace', async () => {
+    const before = await taps();
+    const server = await active('whole-life');
+    expect(server['OS-EXT-SRV-ATTR:host']).toBe('prebake');
+    expect(server['OS-EXT-STS:power_state']).toBe(1);
+    await waitForPing(addressOf(server));
+    expect((await taps()).length).toBeGreaterThan(before.length);
+
+    const { output } = z
+      .object({ output: z.string() })
+      .parse(await nova.action(server.id, { 'os-getConsoleOutput': { length: 50 } }));
+    expect(output.length).toBeGreaterThan(0);
+
+    const { data } = await nova.http.post<unknown>(
+      `${nova.url('compute')}/servers/${server.id}/remote-consoles`,
+      {
+        remote_console: { protocol: 'vnc', type: 'novnc' },
+      },
+    );
+    const { remote_console: vnc } = z.object({ remote_console: z.object({ url: z.string() }) }).parse(data);
+    expect(vnc.url).toMatch(/^http:\/\/127\.0\.0\.1:6080\/vnc_auto\.html\?path=/);
+
+    expect(await traces(server)).toEqual(['domain', 'files', 'port', 'allocation']);
+    await nova.delete(server.id);
+    await nova.waitForGone(server.id);
+    expect(await traces(server)).toEqual([]);
+    await waitFor(
+      async () => ((await taps()).length === before.length ? true : null),
+      10_000,
+      () => 'a tap is left',
+    );
+  });
+
+  it('stops, starts, reboots softly and hard, pauses and unpauses one', async () => {
+    const server = await active('power');
+    await nova.action(server.id, { pause: null });
+    expect((await nova.waitForStatus(server.id, 'PAUSED'))['OS-EXT-STS:power_state']).toBe(3);
+    await nova.action(server.id, { unpause: null });
+    await nova.waitForStatus(server.id, 'ACTIVE');
+    await waitForPing(addressOf(server));
+    await nova.action(server.id, { reboot: { type: 'SOFT' } });
+    await nova.waitForStatus(server.id, 'ACTIVE');
+    await waitForPing(addressOf(server));
+    await nova.action(server.id, { reboot: { type: 'HARD' } });
+    await nova.waitForStatus(server.id, 'ACTIVE');
+    await nova.action(server.id, { 'os-stop': null });
+    expect((await nova.waitForStatus(server.id, 'SHUTOFF'))['OS-EXT-STS:power_state']).toBe(4);
+    await nova.action(server.id, { 'os-start': null });
+    await nova.waitForStatus(server.id, 'ACTIVE');
+    await waitForPing(addressOf(server));
+  });
+
+  it('shows a guest that ends by itself as stopped within 10 s', async () => {
+    const server = await active('dies');
+    await run('virsh', ['-c', 'qemu:///system', 'destroy', server.id]);
+    await nova.waitForStatus(server.id, 'SHUTOFF', 10_000);
+  });
+
+  it('keeps one through a restart of the service and of RabbitMQ', async () => {
+    const server = await active('survivor');
+    await compute.kill();
+    compute = await ComputeProcess.start();
+    await waitForPing(addressOf(server));
+    await run(ALL_IN_ONE, ['restart', 'rabbitmq']);
+    await nova.action(server.id, { 'os-stop': null });
+    await nova.waitForStatus(server.id, 'SHUTOFF');
+    await nova.action(server.id, { 'os-start': null });
+    await nova.waitForStatus(server.id, 'ACTIVE');
+  });
+
+  it('refuses what it does not do, and leaves the server as it was', async () => {
+    const server = await active('refused');
+    await nova.action(server.id, { suspend: null });
+    const events = async () => {
+      const { data } = await nova.http.get<unknown>(
+        `${nova.url('compute')}/servers/${server.id}/os-instance-actions`,
+      );
+      return z
+        .object({
+          instanceActions: z.array(z.looseObject({ action: z.string(), message: z.string().nullable() })),
+        })
+        .parse(data).instanceActions;
+    };
+    await waitFor(
+      async () =>
+        (await events()).some((found) => found.action === 'suspend' && found.message === 'Error')
+          ? true
+          : null,
+      30_000,
+      () => 'suspend was not refused',
+    );
+    await nova.waitForStatus(server.id, 'ACTIVE');
+  });
+
+  describe('that cannot be booted', () => {
+    async function failed(id: string): Promise<Server> {
+      const server = await nova.waitForStatus(id, 'ERROR');
+      expect(await traces(server)).toEqual([]);
+      return server;
+    }
+
+    it('say that the image is no disk image', async () => {
+      const bad = await nova.upload(
+        'not-a-disk',
+        'qcow2',
+        Buffer.from('this is not a qcow2 image'.repeat(1000)),
+      );
+      try {
+        const server = await failed(await boot('bad-image', bad));
+        expect(server.fault?.message).toMatch(/qcow2/);
+      } finally {
+        await nova.deleteImage(bad);
+      }
+    });
+
+    it('say that the image wants a file of the host', async () => {
+      const path = join(CLOUD, 'images', 'evil.qcow2');
+      await run('qemu-img', [
+        'create',
+        '-q',
+        '-f',
+        'qcow2',
+        '-u',
+        '-b',
+        '/etc/shadow',
+        '-F',
+        'raw',
+        path,
+        '1M',
+      ]);
+      const { stdout } = await run('cat', [path], { encoding: 'buffer', maxBuffer: 16 << 20 });
+      await run('rm', [path]);
+      const evil = await nova.upload('evil', 'qcow2', stdout);
+      try {
+        const server = await failed(await boot('evil-image', evil));
+        expect(server.fault?.message).toMatch(/backing file/);
+      } finally {
+        await nova.deleteImage(evil);
+      }
+    });
+
+    it("say that the flavor's disk is too small for the image", async () => {
+      const path = join(CLOUD, 'images', 'large.qcow2');
+      await run('qemu-img', ['create', '-q', '-f', 'qcow2', path, '5G']);
+      const { stdout } = await run('cat', [path], { encoding: 'buffer', maxBuffer: 16 << 20 });
+      await run('rm', [path]);
+      const large = await nova.upload('large', 'qcow2', stdout);
+      try {
+        const server = await failed(await boot('large-image', large));
+        expect(server.fault?.message).toMatch(/disk is too small|smaller/i);
+      } finally {
+        await nova.deleteImage(large);
+      }
+    });
+
+    it('say that libvirtd is down', async () => {
+      await run(ALL_IN_ONE, ['stop', 'libvirtd']);
+      try {
+        const server = await failed(await boot('no-libvirt').then((id) => id));
+        expect(server.fault?.message).toMatch(/libvirt/);
+      } finally {
+        await run(ALL_IN_ONE, ['start', 'libvirtd']);
+      }
+      await waitFor(
+        async () => ((await compute.get('/readyz')).status === 200 ? true : null),
+        30_000,
+        () => 'the service did not find libvirtd again',
+      );
+    });
+  });
+
+  it('leaves a build that the service did not survive in ERROR, with the reason and without traces', async () => {
+    const id = await boot('killed');
+    await waitFor(
+      async () => ((await nova.show(id))?.['OS-EXT-STS:task_state'] === 'spawning' ? true : null),
+      60_000,
+      () => 'the build did not get to spawning',
+    );
+    await compute.kill();
+    compute = await ComputeProcess.start();
+    const server = await nova.waitForStatus(id, 'ERROR');
+    expect(server.fault?.message).toMatch(/restarted while it was building/);
+    expect((await traces(server)).filter((trace) => trace !== 'allocation')).toEqual([]);
+  });
+});

@@ -1,0 +1,110 @@
+/** The compiled service as a process of its own, as an operator runs it: started, asked, stopped, killed. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import axios from 'axios';
+import { z } from 'zod';
+import { CLOUD, NOVA_CONF, waitFor } from './nova-api';
+
+const MAIN = join(__dirname, '..', '..', 'dist', 'lib', 'main.js');
+const SIDECAR = 'http://127.0.0.1:8790';
+
+const bootsSchema = z.object({
+  boots: z.array(
+    z.looseObject({
+      instanceUuid: z.string(),
+      how: z.enum(['uvm', 'cold']).nullable(),
+      why: z.string().nullable(),
+      outcome: z.string(),
+      error: z.string().nullable(),
+      marks: z.array(z.object({ name: z.string(), atMs: z.number() })),
+      spans: z.array(z.object({ name: z.string(), startMs: z.number(), endMs: z.number() })),
+    }),
+  ),
+});
+/** One boot as the sidecar shows it. */
+export type BootRecord = z.infer<typeof bootsSchema>['boots'][number];
+
+/** One run of prebake-compute. */
+export class ComputeProcess {
+  private constructor(private readonly child: ChildProcess) {}
+
+  /** Starts the service and waits until it takes requests (or, with `ready: false`, only until it runs). */
+  static async start(options: { readonly configFiles?: readonly string[] } = {}): Promise<ComputeProcess> {
+    const files = options.configFiles ?? [NOVA_CONF];
+    await mkdir(join(CLOUD, 'log'), { recursive: true });
+    const log = createWriteStream(join(CLOUD, 'log', 'prebake-compute-test.log'), { flags: 'a' });
+    const child = spawn(process.execPath, [MAIN, ...files.flatMap((file) => ['--config-file', file])], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let output = '';
+    let up = false;
+    const take = (chunk: Buffer): void => {
+      output = (output + chunk.toString()).slice(-20_000);
+      up ||= output.includes('compute service is up');
+      log.write(chunk);
+    };
+    child.stdout.on('data', take);
+    child.stderr.on('data', take);
+    child.once('close', () => log.end());
+    const running = new ComputeProcess(child);
+    await waitFor(
+      () => {
+        if (child.exitCode !== null)
+          throw new Error(`prebake-compute ended with ${child.exitCode}:\n${output}`);
+        return Promise.resolve(up ? true : null);
+      },
+      60_000,
+      () => `prebake-compute is not up:\n${output}`,
+    );
+    return running;
+  }
+
+  async get(path: string): Promise<{ readonly status: number; readonly data: unknown }> {
+    const { status, data } = await axios.get<unknown>(`${SIDECAR}${path}`, {
+      proxy: false,
+      timeout: 10_000,
+      validateStatus: () => true,
+    });
+    return { status, data };
+  }
+
+  /** The boot of this server, if this process made it. */
+  async boot(instanceUuid: string): Promise<BootRecord | null> {
+    const { data } = await this.get('/boots');
+    return bootsSchema.parse(data).boots.find((boot) => boot.instanceUuid === instanceUuid) ?? null;
+  }
+
+  /** Waits until the guest of a clone has its identity and resources. */
+  async waitForReady(instanceUuid: string, timeoutMs = 180_000): Promise<BootRecord> {
+    let last: BootRecord | null = null;
+    return waitFor(
+      async () => {
+        last = await this.boot(instanceUuid);
+        if (last?.outcome === 'failed') throw new Error(`boot failed: ${last.error ?? ''}`);
+        return last?.outcome === 'ready' ? last : null;
+      },
+      timeoutMs,
+      () => `the guest is not ready (${last?.how ?? '?'}, ${last?.outcome ?? '?'}, ${last?.why ?? ''})`,
+    );
+  }
+
+  /** Asks the service to stop and waits for its end. */
+  async stop(): Promise<void> {
+    await this.end('SIGTERM');
+  }
+
+  /** The plug is pulled. */
+  async kill(): Promise<void> {
+    await this.end('SIGKILL');
+  }
+
+  private async end(signal: NodeJS.Signals): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const ended = once(this.child, 'exit');
+    this.child.kill(signal);
+    await ended;
+  }
+}

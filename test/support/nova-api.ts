@@ -1,0 +1,234 @@
+/** nova-api, Glance and the others of the all-in-one as a user of the cloud sees them: what integration tests drive. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import axios, { type AxiosInstance } from 'axios';
+import { z } from 'zod';
+
+/** Where the all-in-one keeps its state. */
+export const CLOUD = process.env.PREBAKE_CLOUD ?? '/srv/prebake-cloud';
+/** The compute host's own nova.conf. */
+export const NOVA_CONF = join(CLOUD, 'etc', 'nova-compute.conf');
+
+const serverSchema = z.looseObject({
+  id: z.string(),
+  name: z.string(),
+  status: z.string(),
+  'OS-EXT-STS:task_state': z.string().nullable(),
+  'OS-EXT-STS:vm_state': z.string(),
+  'OS-EXT-STS:power_state': z.number(),
+  'OS-EXT-SRV-ATTR:instance_name': z.string(),
+  'OS-EXT-SRV-ATTR:host': z.string().nullable(),
+  addresses: z.record(z.string(), z.array(z.looseObject({ addr: z.string() }))),
+  fault: z.looseObject({ code: z.number(), message: z.string(), details: z.string().optional() }).optional(),
+});
+/** A server as `GET /servers/<id>` shows it to the administrator. */
+export type Server = z.infer<typeof serverSchema>;
+
+/** What a server is made from. */
+export interface ServerRequest {
+  readonly name: string;
+  readonly image: string;
+  readonly flavor: string;
+  readonly networks?: 'none' | 'auto' | readonly { readonly uuid?: string; readonly port?: string }[];
+  readonly keyName?: string;
+  readonly userData?: string;
+  readonly configDrive?: boolean;
+}
+
+const tokenSchema = z.object({
+  token: z.object({
+    catalog: z.array(
+      z.object({
+        type: z.string(),
+        endpoints: z.array(z.object({ interface: z.string(), url: z.string() })),
+      }),
+    ),
+  }),
+});
+
+/** The administrator of the all-in-one. */
+export class NovaApi {
+  private constructor(
+    readonly http: AxiosInstance,
+    private readonly endpoints: ReadonlyMap<string, string>,
+  ) {}
+
+  /** Logs in with what `devstack/openrc` says. */
+  static async login(): Promise<NovaApi> {
+    const text = await readFile(join(__dirname, '..', '..', 'devstack', 'openrc'), 'utf8');
+    const variable = (name: string): string => {
+      const value = new RegExp(`^export ${name}=(.*)$`, 'm').exec(text)?.[1];
+      if (value === undefined) throw new Error(`devstack/openrc has no ${name}`);
+      return value.replace(/^'(.*)'$/, '$1');
+    };
+    const http = axios.create({ timeout: 60_000, proxy: false });
+    const answer = await http.post(`${variable('OS_AUTH_URL')}/auth/tokens`, {
+      auth: {
+        identity: {
+          methods: ['password'],
+          password: {
+            user: {
+              name: variable('OS_USERNAME'),
+              password: variable('OS_PASSWORD'),
+              domain: { name: variable('OS_USER_DOMAIN_NAME') },
+            },
+          },
+        },
+        scope: {
+          project: {
+            name: variable('OS_PROJECT_NAME'),
+            domain: { name: variable('OS_PROJECT_DOMAIN_NAME') },
+          },
+        },
+      },
+    });
+    http.defaults.headers.common['X-Auth-Token'] = String(answer.headers['x-subject-token']);
+    http.defaults.headers.common['OpenStack-API-Version'] = 'compute 2.93';
+    const endpoints = tokenSchema.parse(answer.data).token.catalog.map((service) => {
+      const found = service.endpoints.find((endpoint) => endpoint.interface === 'public');
+      return [service.type, (found?.url ?? '').replace(/\/$/, '')] as const;
+    });
+    return new NovaApi(http, new Map(endpoints));
+  }
+
+  /** Base URL of a service of the catalogue. */
+  url(service: 'compute' | 'image' | 'network' | 'placement'): string {
+    const url = this.endpoints.get(service);
+    if (url === undefined) throw new Error(`the catalogue has no ${service}`);
+    return url;
+  }
+
+  async flavorId(name: string): Promise<string> {
+    return this.idByName('compute', '/flavors', 'flavors', name);
+  }
+
+  async imageId(name: string): Promise<string> {
+    return this.idByName('image', `/v2/images?name=${name}`, 'images', name);
+  }
+
+  async networkId(name: string): Promise<string> {
+    return this.idByName('network', `/v2.0/networks?name=${name}`, 'networks', name);
+  }
+
+  async create(request: ServerRequest): Promise<string> {
+    const { data } = await this.http.post<unknown>(`${this.url('compute')}/servers`, {
+      server: {
+        name: request.name,
+        imageRef: request.image,
+        flavorRef: request.flavor,
+        networks: request.networks ?? [{ uuid: await this.networkId('private') }],
+        ...(request.keyName === undefined ? {} : { key_name: request.keyName }),
+        ...(request.configDrive === undefined ? {} : { config_drive: request.configDrive }),
+        ...(request.userData === undefined
+          ? {}
+          : { user_data: Buffer.from(request.userData).toString('base64') }),
+      },
+    });
+    return z.object({ server: z.object({ id: z.string() }) }).parse(data).server.id;
+  }
+
+  /** The server, or null when there is none (any more). */
+  async show(id: string): Promise<Server | null> {
+    const { data, status } = await this.http.get<unknown>(`${this.url('compute')}/servers/${id}`, {
+      validateStatus: (code) => code === 200 || code === 404,
+    });
+    return status === 404 ? null : z.object({ server: serverSchema }).parse(data).server;
+  }
+
+  /** Waits until the server has no task and this status; ends early when it is in ERROR and that was not asked for. */
+  async waitForStatus(id: string, status: string, timeoutMs = 180_000): Promise<Server> {
+    let last: Server | null = null;
+    return waitFor(
+      async () => {
+        last = await this.show(id);
+        if (last === null) throw new Error(`server ${id} is gone`);
+        if (last.status === 'ERROR' && status !== 'ERROR') {
+          throw new Error(`server ${id} is in ERROR: ${last.fault?.message ?? 'no fault'}`);
+        }
+        return last.status === status && last['OS-EXT-STS:task_state'] === null ? last : null;
+      },
+      timeoutMs,
+      () =>
+        `server ${id} is ${last?.status ?? '?'}/${last?.['OS-EXT-STS:task_state'] ?? 'no task'}, not ${status}`,
+    );
+  }
+
+  async waitForGone(id: string, timeoutMs = 60_000): Promise<void> {
+    await waitFor(
+      async () => ((await this.show(id)) === null ? true : null),
+      timeoutMs,
+      () => `server ${id} is still there`,
+    );
+  }
+
+  async action(id: string, action: Readonly<Record<string, unknown>>): Promise<unknown> {
+    const { data } = await this.http.post<unknown>(`${this.url('compute')}/servers/${id}/action`, action);
+    return data;
+  }
+
+  async delete(id: string): Promise<void> {
+    await this.http.delete(`${this.url('compute')}/servers/${id}`, {
+      validateStatus: (code) => code === 204 || code === 404,
+    });
+  }
+
+  async get(service: 'compute' | 'image' | 'network' | 'placement', path: string): Promise<unknown> {
+    const { data } = await this.http.get<unknown>(`${this.url(service)}${path}`);
+    return data;
+  }
+
+  /** Puts bytes into Glance under a new name; returns the image's id. */
+  async upload(
+    name: string,
+    diskFormat: string,
+    content: Buffer,
+    properties: Readonly<Record<string, string>> = {},
+  ): Promise<string> {
+    const { data } = await this.http.post<unknown>(`${this.url('image')}/v2/images`, {
+      name,
+      disk_format: diskFormat,
+      container_format: 'bare',
+      visibility: 'private',
+      ...properties,
+    });
+    const { id } = z.object({ id: z.string() }).parse(data);
+    await this.http.put(`${this.url('image')}/v2/images/${id}/file`, content, {
+      headers: { 'Content-Type': 'application/octet-stream' },
+      maxBodyLength: Infinity,
+    });
+    return id;
+  }
+
+  async deleteImage(id: string): Promise<void> {
+    await this.http.delete(`${this.url('image')}/v2/images/${id}`);
+  }
+
+  private async idByName(
+    service: 'compute' | 'image' | 'network',
+    path: string,
+    list: string,
+    name: string,
+  ): Promise<string> {
+    const named = z.array(z.looseObject({ id: z.string(), name: z.string().nullable() }));
+    const data = z.record(z.string(), z.unknown()).parse(await this.get(service, path));
+    const found = named.parse(data[list]).find((item) => item.name === name);
+    if (found === undefined) throw new Error(`there is no ${name} among the ${list}`);
+    return found.id;
+  }
+}
+
+/** Asks again until there is an answer; rejects with `describe()` when there is none in time. */
+export async function waitFor<T>(
+  ask: () => Promise<T | null>,
+  timeoutMs: number,
+  describe: () => string,
+): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const answer = await ask();
+    if (answer !== null) return answer;
+    if (Date.now() > deadline) throw new Error(`${describe()} after ${timeoutMs} ms`);
+    await delay(250);
+  }
+}

@@ -8,12 +8,12 @@ import resources
 from system import read
 
 
-def answers():
+def answers(instance_id):
     return {
         'hostname': os.uname().nodename,
         'machineId': read('/etc/machine-id'),
         'bootId': read('/proc/sys/kernel/random/boot_id'),
-        'instanceId': read('/var/lib/cloud/data/instance-id'),
+        'instanceId': instance_id,
         'hostKeys': [' '.join(read(path).split()[:2]) for path in sorted(glob.glob('/etc/ssh/ssh_host_*_key.pub'))],
         'addresses': network.global_addresses(),
         'vcpus': resources.cpus_online(),

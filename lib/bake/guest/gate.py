@@ -66,6 +66,7 @@ class Gate:
         self.sealed = seal.Sealed()
         self.left = threading.Event()
         self.busy = None
+        self.instance_id = ''
 
     def answer(self, request, event, **fields):
         self.port.send(dict(fields, event=event, id=request['id']))
@@ -98,7 +99,7 @@ class Gate:
         self.answer(request, 'sealed', stepsMs=steps)
 
     def on_ask(self, request):
-        self.answer(request, 'answers', answers=answers.answers())
+        self.answer(request, 'answers', answers=answers.answers(self.instance_id))
 
     def on_bye(self, _request):
         if self.busy is not None:
@@ -112,6 +113,7 @@ class Gate:
 
     def become(self, request):
         newcomer = identity.Newcomer(self.sealed, request)
+        self.instance_id = request['instanceId']
         try:
             newcomer.become(
                 on_identity=lambda steps: self.answer(request, 'identity', stepsMs=steps),

@@ -12,7 +12,7 @@ import socket
 import network
 import resources
 import sshd
-from system import Parallel, Steps, Uevents, put, remove, reseed, set_clock
+from system import Parallel, Steps, Uevents, put, read, remove, reseed, set_clock
 
 
 class Newcomer:
@@ -72,29 +72,31 @@ class Newcomer:
             os.symlink('/etc/machine-id', '/var/lib/dbus/machine-id')
         socket.sethostname(self.hostname)
         put('/etc/hostname', self.hostname + '\n')
-        os.makedirs('/var/lib/cloud/data', exist_ok=True)
-        put('/var/lib/cloud/data/instance-id', self.request['instanceId'] + '\n')
 
     def take_user_keys(self):
-        name = self.sealed.default_user
-        keys = self.request['publicKeys']
-        if not name or not keys:
-            return
-        write_user_keys(name, keys)
+        user = find_user(self.sealed.default_user) if self.sealed.default_user else None
+        if user is not None and self.request['publicKeys']:
+            write_authorized_keys(user.pw_dir + '/.ssh', self.request['publicKeys'], user)
 
     def take_disk(self, events):
         self.disk_grown = resources.take_disk(self.request['resources']['rootBytes'], events)
 
 
-def write_user_keys(name, keys):
+def find_user(name):
     try:
-        user = pwd.getpwnam(name)
+        return pwd.getpwnam(name)
     except KeyError:
-        return  # cloud-init makes whom the image or the user wants
-    directory = user.pw_dir + '/.ssh'
+        return None  # cloud-init makes whom the image or the server's owner wants
+
+
+def write_authorized_keys(directory, keys, user):
+    """Adds keys to those the image came with, as cloud-init does."""
     try:
         os.mkdir(directory, 0o700)
         os.chown(directory, user.pw_uid, user.pw_gid)
     except FileExistsError:
         pass
-    put(directory + '/authorized_keys', '\n'.join(keys) + '\n', 0o600, user.pw_uid, user.pw_gid)
+    path = directory + '/authorized_keys'
+    lines = read(path).splitlines()
+    lines += [key for key in keys if key not in lines]
+    put(path, '\n'.join(lines) + '\n', 0o600, user.pw_uid, user.pw_gid)

@@ -22,15 +22,18 @@ CLOUD_RUN = '/run/cloud-init'
 CLOUD_RUN_KEPT = ('cloud.cfg', 'enabled', 'ds-identify.log')
 REHEARSAL = '/run/prebake/rehearsal'
 
+# What the bake's boot left behind; what the image came with stays.
 FORGOTTEN = (
-    '/etc/netplan/50-cloud-init.yaml', '/etc/network/interfaces.d/50-cloud-init*', '/etc/cloud/cloud-init.disabled',
-    '/run/systemd/network/*', '/run/systemd/netif/leases/*', '/var/lib/systemd/random-seed', '/var/lib/systemd/credential.secret',
+    '/etc/netplan/50-cloud-init.yaml', '/etc/network/interfaces.d/50-cloud-init*', '/run/systemd/network/*',
+    '/run/systemd/netif/leases/*', '/var/lib/systemd/random-seed', '/var/lib/systemd/credential.secret',
     '/var/lib/systemd/timers/stamp-*', '/var/lib/systemd/timesync/clock', '/var/lib/dhcp/*', '/var/lib/dhclient/*',
-    '/var/lib/NetworkManager/*', '/var/lib/dbus/machine-id', '/var/lib/cloud/seed/*', '/loader/random-seed',
-    '/etc/ssh/sshd_config.d/50-cloud-init.conf', '/root/.ssh/authorized_keys', '/home/*/.ssh/authorized_keys',
-    '/root/.*_history', '/home/*/.*_history', '/root/.cache', '/tmp/*', '/tmp/.[!.]*', '/var/tmp/*',
-    '/var/log/journal/*', '/run/log/journal/*', '/var/log/cloud-init*', '/var/log/wtmp', '/var/log/btmp', '/var/log/lastlog',
-    '/var/log/*.log', '/var/log/syslog', '/var/log/messages',
+    '/var/lib/NetworkManager/*', '/var/lib/dbus/machine-id', '/tmp/*', '/tmp/.[!.]*', '/var/tmp/*',
+    '/var/log/journal/*', '/run/log/journal/*', '/var/log/cloud-init*',
+)
+# Daemons hold these open, and expect them.
+EMPTIED = (
+    '/var/log/wtmp', '/var/log/btmp', '/var/log/lastlog', '/var/log/syslog', '/var/log/messages', '/var/log/auth.log',
+    '/var/log/daemon.log', '/var/log/kern.log',
 )
 
 
@@ -86,6 +89,9 @@ class Sealed:
             for path in glob.glob(pattern):
                 if not os.path.basename(path).startswith('systemd-private-'):
                     forget(path)
+        for path in EMPTIED:
+            if os.path.exists(path):
+                os.truncate(path, 0)
         # An empty file, where a missing one would make the next boot a first boot in systemd's eyes.
         put('/etc/machine-id', '', 0o444)
         put('/etc/hostname', 'localhost\n')
@@ -107,7 +113,7 @@ class Sealed:
             together = Parallel(Steps())
             together.start('keys', sshd.write_keys, 'localhost')
             together.start('names', self.rehearse_names)
-            together.start('user', identity.write_user_keys, self.default_user or 'root', ['rehearsal'])
+            together.start('user', self.rehearse_user)
             together.start('networkd', network.networkd_file, REHEARSED_INTERFACE)
             together.start('nic', rehearse_network)
             together.start('disk', resources.take_disk, resources.root_disk_bytes(), events)
@@ -115,14 +121,14 @@ class Sealed:
             together.start('cpus', resources.take_cpus, 1, events)
             together.join()
         run('networkctl', 'reload')
-        for pattern in ('/root/.ssh/authorized_keys', '/home/*/.ssh/authorized_keys'):
-            for path in glob.glob(pattern):
-                remove(path)
         shutil.rmtree(REHEARSAL, ignore_errors=True)
 
     def rehearse_names(self):
         put(REHEARSAL + '/name', os.getrandom(16).hex())
         read(REHEARSAL + '/name')
+
+    def rehearse_user(self):
+        identity.write_authorized_keys(REHEARSAL, ['rehearsal'], identity.find_user(self.default_user or 'root'))
 
     def start_sshd(self):
         self.server.start_and_rehearse()

@@ -1,0 +1,139 @@
+/** The XML of a server's domain: as Nova's, and safe against what users write into names. */
+import type { InstanceSpec } from '../../drivers/driver';
+import { coldDomainXml, type ColdDomain } from '../../drivers/libvirt/domain-xml';
+import { InstanceStore } from '../../drivers/libvirt/instance-store';
+import { bridgeInterface, disk, toXml } from '../../drivers/libvirt/xml';
+import { viewDomain } from '../../drivers/libvirt/xml-reader';
+import type { Vif } from '../../lib/objects';
+
+const UUID = '2abff8de-c6c0-4117-b4aa-adcbecb44bb2';
+const VIF: Vif = {
+  id: 'fc44e9ab-301c-432a-bf1d-f2a889ab3d0e',
+  address: 'fa:16:3e:a2:4b:b4',
+  type: 'bridge',
+  devname: 'tapfc44e9ab-30',
+  active: true,
+  preserve_on_delete: false,
+  network: { id: 'n', bridge: 'brq7b01afbb-9f', subnets: [], meta: { mtu: 1450 } },
+};
+
+function instance(properties: Record<string, string> = {}): InstanceSpec {
+  return {
+    uuid: UUID,
+    name: 'instance-0000002a',
+    displayName: 'web',
+    projectId: 'p',
+    userId: 'u',
+    flavor: {
+      name: 'm1.small',
+      vcpus: 2,
+      memoryMb: 512,
+      rootGb: 10,
+      ephemeralGb: 1,
+      swapMb: 64,
+      extraSpecs: {},
+    },
+    image: {
+      id: 'i',
+      diskFormat: 'qcow2',
+      containerFormat: 'bare',
+      sizeBytes: 1,
+      minDiskGb: 0,
+      minRamMb: 0,
+      checksum: null,
+      properties,
+    },
+  };
+}
+
+function xmlOf(changes: Partial<ColdDomain> = {}, virtType: 'qemu' | 'kvm' = 'qemu'): string {
+  return coldDomainXml({
+    instance: instance(),
+    network: [VIF],
+    paths: new InstanceStore('/var/lib/nova/instances').paths(UUID),
+    extras: { ephemeral: true, swap: true, configDrive: true },
+    settings: {
+      default: { instancesPath: '/var/lib/nova/instances', forceRawImages: true },
+      libvirt: { virtType, connectionUri: '', cpuMode: null, cpuModels: [] },
+      vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
+    },
+    emulatorPath: '/usr/bin/qemu-system-x86_64',
+    machineType: 'pc-i440fx-7.2',
+    ...changes,
+  });
+}
+
+test('the domain of a server with everything', () => {
+  expect(xmlOf()).toMatchSnapshot();
+});
+
+test('with kvm the guest sees the host model and its clock catches up', () => {
+  const xml = xmlOf({}, 'kvm');
+  expect(xml).toContain('<domain type="kvm">');
+  expect(xml).toContain('<cpu mode="host-model" check="partial">');
+  expect(xml).toContain('<timer name="rtc" tickpolicy="catchup"/>');
+});
+
+test('names from outside stay text', () => {
+  const xml = xmlOf({ instance: { ...instance(), displayName: `</nova:name><os/>&"'\u0000\u0007` } });
+  expect(xml).toContain(`<nova:name>&lt;/nova:name&gt;&lt;os/&gt;&amp;"'\ufffd\ufffd</nova:name>`);
+});
+
+test('a guest without virtio drivers gets its disks on IDE and its config drive as a CD', () => {
+  const xml = xmlOf({ instance: instance({ hw_disk_bus: 'ide', hw_vif_model: 'e1000' }) });
+  expect(xml).toContain('<target dev="hda" bus="ide"/>');
+  expect(xml).toMatch(/<disk type="file" device="cdrom">[\s\S]*<target dev="hdd" bus="ide"\/>/);
+  expect(xml).toContain('<model type="e1000"/>');
+});
+
+test.each([
+  ['hw_disk_bus', 'floppy'],
+  ['hw_vif_model', 'carrier-pigeon'],
+  ['hw_video_model', 'cga'],
+  ['hw_firmware_type', 'uefi'],
+  ['hw_machine_type', '"/><evil/>'],
+])('hardware that is not provided is refused: %s=%s', (property, value) => {
+  expect(() => xmlOf({ instance: instance({ [property]: value }) })).toThrow(
+    `${property}=${value} is not provided`,
+  );
+});
+
+test('a hot-plugged NIC waits for its carrier at a known place', () => {
+  expect(toXml('interface', bridgeInterface(VIF, { link: 'down', slot: 0x11 }))).toBe(
+    `<interface type="bridge">
+  <mac address="fa:16:3e:a2:4b:b4"/>
+  <source bridge="brq7b01afbb-9f"/>
+  <target dev="tapfc44e9ab-30"/>
+  <model type="virtio"/>
+  <mtu size="1450"/>
+  <link state="down"/>
+  <address type="pci" domain="0x0000" bus="0x00" slot="0x11" function="0x0"/>
+</interface>`,
+  );
+});
+
+test('a read-only disk discards nothing', () => {
+  const xml = toXml(
+    'disk',
+    disk({ path: '/a&b', format: 'raw', target: 'vdb', bus: 'virtio', readonly: true }),
+  );
+  expect(xml).toContain('<source file="/a&amp;b"/>');
+  expect(xml).toContain('<readonly/>');
+  expect(xml).not.toContain('discard');
+});
+
+test('taps and the VNC port are read from a running domain', () => {
+  const view = (port: string): unknown =>
+    viewDomain(`<domain type='qemu'><devices><interface type='bridge'><target dev='tap1'/></interface>
+      <interface type='user'/><graphics type='vnc' port='${port}'><listen type='address'/></graphics></devices></domain>`);
+  expect(view('5901')).toEqual({ taps: ['tap1'], vncPort: 5901 });
+  expect(view('-1')).toEqual({ taps: ['tap1'], vncPort: null });
+  expect(viewDomain('<domain><devices><emulator/></devices></domain>')).toEqual({ taps: [], vncPort: null });
+});
+
+test('only a UUID becomes a path', () => {
+  const store = new InstanceStore('/instances');
+  for (const evil of ['../..', '', `${UUID}/..`, UUID.toUpperCase(), `${UUID}\n`]) {
+    expect(() => store.paths(evil)).toThrow(RangeError);
+  }
+});

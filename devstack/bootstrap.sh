@@ -7,7 +7,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 # libvirt calls each hold a thread while they wait.
 export UV_THREADPOOL_SIZE=${UV_THREADPOOL_SIZE:-32}
-BUILD_PACKAGES=(python3 make g++)
+BUILD_PACKAGES=(python3 make g++) # for lz4
 
 # stop CAUSE FIX : every error says what to do about it.
 stop() {
@@ -58,9 +58,10 @@ local_node_headers() {
   if grep -qs "define NODE_MAJOR_VERSION $version\$" "$prefix/include/node/node_version.h"; then echo "$prefix"; fi
 }
 
-install_build_packages() {
+# install_packages PACKAGE... : those of them that are missing.
+install_packages() {
   local missing=() package
-  for package in "${BUILD_PACKAGES[@]}"; do
+  for package in "$@"; do
     [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null)" = 'ii ' ] || missing+=("$package")
   done
   [ "${#missing[@]}" -gt 0 ] || return 0
@@ -82,7 +83,7 @@ install_dependencies() {
   exec 8>"/run/lock/prebake-npm-$(printf %s "$ROOT" | sha256sum | cut -c1-12)"
   flock 8
   if [ "$(cat "$stamp" 2>/dev/null)" != "$(dependency_stamp)" ]; then
-    install_build_packages
+    install_packages "${BUILD_PACKAGES[@]}"
     nodedir=${npm_config_nodedir:-$(local_node_headers)}
     # Locked versions, lock file untouched. Not `npm ci`: it wants binaries for other systems in the lock as well.
     (

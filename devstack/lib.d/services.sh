@@ -9,7 +9,8 @@ CONTROL=(keystone glance-api placement neutron-server nova-conductor nova-schedu
 AGENTS=(neutron-linuxbridge neutron-dhcp)
 
 declare -A PORTS=([mariadb]=3306 [memcached]=11211 [epmd]=4369 [rabbitmq]='5672 25672' [keystone]=5000
-  [glance-api]=9292 [placement]=8778 [neutron-server]=9696 [nova-api]=8774 [nova-novncproxy]=6080 [horizon]=8088)
+  [glance-api]=9292 [placement]=8778 [neutron-server]=9696 [nova-api]=8774 [nova-novncproxy]=6080 [horizon]=8088
+  [prebake-compute]=8790)
 
 # A daemon older than one of these files is started again by up.
 declare -A SETTINGS=([mariadb]="my.cnf" [rabbitmq]="rabbitmq/rabbitmq.conf" [libvirtd]="libvirtd.conf qemu.conf"
@@ -20,9 +21,13 @@ declare -A SETTINGS=([mariadb]="my.cnf" [rabbitmq]="rabbitmq/rabbitmq.conf" [lib
   [neutron-linuxbridge-stock]="neutron.conf ml2.ini stock-linuxbridge.ini")
 
 # The services of this cloud: those of an extra once it has been asked for.
-all_services() { printf '%s\n' "${INFRASTRUCTURE[@]}" "${CONTROL[@]}" "${AGENTS[@]}" && extra_services; }
+# Our own compute service belongs to it while it runs: up does not start it, down stops it.
+all_services() {
+  printf '%s\n' "${INFRASTRUCTURE[@]}" "${CONTROL[@]}" "${AGENTS[@]}" && extra_services
+  [ ! -e "$RUN/prebake-compute.pid" ] || echo prebake-compute
+}
 
-is_service() { all_services | grep -qx -- "$1"; }
+is_service() { [ "$1" = prebake-compute ] || all_services | grep -qx -- "$1"; }
 
 # wsgi NAME PORT SCRIPT [VARIABLE=VALUE...] [-- UWSGI-OPTION...]
 # uwsgi hangs up after each answer without saying so, which clients that keep connections
@@ -89,6 +94,15 @@ launch_linuxbridge() {
     --config-file "$ETC/neutron.conf" --config-file "$ETC/ml2.ini" --config-file "$ETC/$2"
 }
 
+# The service as this checkout has it built.
+launch_prebake_compute() {
+  local main
+  main=$(readlink -m "$DEVSTACK/../dist/lib/main.js")
+  [ -n "$NODE" ] || { echo "there is no node on the PATH" >&2 && return 1; }
+  [ -e "$main" ] || { echo "there is no $main: run npm run build" >&2 && return 1; }
+  launch prebake-compute "$NODE" "$main" --config-file "$ETC/nova-compute.conf"
+}
+
 launch_service() {
   case $1 in
     mariadb | epmd | rabbitmq | libvirtd) "launch_$1" ;;
@@ -106,6 +120,7 @@ launch_service() {
     nova-novncproxy) launch nova-novncproxy nova-novncproxy --config-file "$ETC/nova.conf" --web /usr/share/novnc ;;
     nova-compute) launch nova-compute nova-compute --config-file "$ETC/stock-compute.conf" ;;
     horizon) launch_horizon ;;
+    prebake-compute) launch_prebake_compute ;;
   esac
 }
 
@@ -128,6 +143,7 @@ is_ready() {
     # Their port is open before the application is loaded: only an answer counts.
     keystone | placement | horizon) curl -s -o /dev/null --max-time 60 "http://$IP:${PORTS[$1]}/" ;;
     neutron-server) port_open 9696 && talks_to_broker neutron-server 'rpc worker' ;;
+    prebake-compute) curl -sf -o /dev/null --max-time 10 "http://$IP:${PORTS[$1]}/readyz" ;;
     virtlogd) [ -S /run/libvirt/virtlogd-sock ] ;;
     nova-conductor | nova-scheduler | nova-compute | neutron-linuxbridge* | neutron-dhcp) talks_to_broker "$1" ;;
     *) for port in ${PORTS[$1]}; do port_open "$port" || return; done ;;
@@ -176,7 +192,7 @@ start_service() {
     return
   fi
   printf '  %.28s failed\n' "$name ............................"
-  for log in "$LOG/$name.out" "$LOG/$name.log"; do show_log "$log"; done
+  for log in "$LOG/$name.out" "$LOG/$name.log" "$LOG/$name-agent.log"; do show_log "$log"; done
   return 1
 }
 

@@ -1,12 +1,14 @@
 /** Shows a bake: one line that redraws itself on a terminal, one line per step elsewhere. */
-import { BAKE_PHASES, type BakePhase, type BakeProgress } from '../bake';
+import { BAKE_PHASES, type BakeProgress } from '../bake';
 import { type TextStream, formatMs } from './output';
 
-const WHAT: Readonly<Record<BakePhase, string>> = {
+type Phase = BakeProgress['phase'];
+
+const WHAT: Readonly<Record<Phase, string>> = {
+  queue: 'waiting for another bake',
   boot: 'booting the image',
   seal: 'taking its identity out',
   unplug: 'unplugging what the bake added',
-  zero: 'giving free memory back',
   capture: 'capturing memory and devices',
   store: 'storing pages',
   prove: 'proving it with a clone',
@@ -17,7 +19,7 @@ const REDRAW_MS = 250;
 /** Draws progress until `stop` is called. */
 export class BakeProgressView {
   private latest: { readonly progress: BakeProgress; readonly atMs: number } | undefined;
-  private printedPhase: BakePhase | undefined;
+  private printedPhase: Phase | undefined;
   private readonly timer: NodeJS.Timeout | undefined;
 
   constructor(private readonly stream: TextStream) {
@@ -33,7 +35,7 @@ export class BakeProgressView {
       this.redraw();
     } else if (progress.phase !== this.printedPhase) {
       this.printedPhase = progress.phase;
-      const step = `${BAKE_PHASES.indexOf(progress.phase) + 1}/${BAKE_PHASES.length}`;
+      const step = `${phaseIndex(progress.phase) + 1}/${BAKE_PHASES.length}`;
       this.stream.write(`[${step}] ${WHAT[progress.phase]} (after ${formatMs(progress.elapsedMs)})\n`);
     }
   }
@@ -54,9 +56,14 @@ export class BakeProgressView {
   }
 }
 
+/** -1 while it waits its turn. */
+function phaseIndex(phase: Phase): number {
+  return BAKE_PHASES.findIndex((known) => known === phase);
+}
+
 /** Each step has the same width, since how long a boot takes is not known beforehand. */
 function progressBar(progress: BakeProgress): string {
-  const done = BAKE_PHASES.indexOf(progress.phase) + (progress.percent ?? 0) / 100;
+  const done = Math.max(0, phaseIndex(progress.phase)) + (progress.percent ?? 0) / 100;
   const filled = Math.round((done / BAKE_PHASES.length) * BAR_WIDTH);
   return `${'█'.repeat(filled)}${'░'.repeat(BAR_WIDTH - filled)}`;
 }

@@ -33,7 +33,7 @@ export class BakeProgressView {
     this.latest = { progress, atMs: performance.now() };
     if (this.timer !== undefined) {
       this.redraw();
-    } else if (progress.phase !== this.printedPhase) {
+    } else if (progress.phase !== this.printedPhase && progress.phase !== 'queue') {
       this.printedPhase = progress.phase;
       const step = `${phaseIndex(progress.phase) + 1}/${BAKE_PHASES.length}`;
       this.stream.write(`[${step}] ${WHAT[progress.phase]} (after ${formatMs(progress.elapsedMs)})\n`);

@@ -1,5 +1,6 @@
 /** Makes what the commands work with from this host's nova.conf. Nothing is connected before a command needs it. */
 import { LibvirtDriver } from '../../drivers/libvirt';
+import { LibvirtUvmEngine, type UvmSettings } from '../../drivers/libvirt/uvm';
 import { Baker } from '../bake';
 import { createClients } from '../clients';
 import { type Config, ConfigError, loadConfig } from '../config';
@@ -42,7 +43,12 @@ async function openBakery(
   logger: Logger,
 ): Promise<Bakery & { readonly cache: Cache }> {
   const { glance } = createClients(config, logger);
-  const driver = LibvirtDriver.create({ config, glance, logger });
+  const driver = LibvirtDriver.create({
+    config,
+    glance,
+    logger,
+    uvm: (parts) => new BakingEngine(parts, uvmSettings(config)),
+  });
   try {
     await driver.initHost();
   } catch (error) {
@@ -60,6 +66,18 @@ async function openBakery(
       await cache.close();
     },
   };
+}
+
+/** Servers, and what a crash left of them, are the business of the service, which may be running right now. */
+class BakingEngine extends LibvirtUvmEngine {
+  override initHost(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+function uvmSettings({ prebake }: Config): UvmSettings {
+  const { maxVcpus, maxMemoryMb, gateTimeoutS } = prebake;
+  return { maxVcpus, maxMemoryMb, gateTimeoutMs: gateTimeoutS * 1000 };
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;

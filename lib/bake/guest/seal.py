@@ -18,8 +18,9 @@ from system import Freezer, Parallel, Steps, Uevents, put, read, remove, run
 KEEP_FREE_MB = 24
 MAP_POPULATE = 0x8000
 CLOUD_RUN = '/run/cloud-init'
-# ds-identify has found the kind of platform already, and would not run again.
-CLOUD_RUN_KEPT = ('cloud.cfg', 'enabled', 'ds-identify.log')
+# What ds-identify found. It runs again at every reload of systemd, and without its own note of having run would look for
+# a config drive that is not there and turn cloud-init off.
+CLOUD_RUN_KEPT = ('cloud.cfg', 'enabled', 'ds-identify.log', '.ds-identify.result')
 REHEARSAL = '/run/prebake/rehearsal'
 
 # What the bake's boot left behind; what the image came with stays.
@@ -28,7 +29,7 @@ FORGOTTEN = (
     '/run/systemd/netif/leases/*', '/var/lib/systemd/random-seed', '/var/lib/systemd/credential.secret',
     '/var/lib/systemd/timers/stamp-*', '/var/lib/systemd/timesync/clock', '/var/lib/dhcp/*', '/var/lib/dhclient/*',
     '/var/lib/NetworkManager/*', '/var/lib/dbus/machine-id', '/tmp/*', '/tmp/.[!.]*', '/var/tmp/*',
-    '/var/log/journal/*', '/run/log/journal/*', '/var/log/cloud-init*',
+    '/var/log/cloud-init*',
 )
 # Daemons hold these open, and expect them.
 EMPTIED = (
@@ -60,6 +61,7 @@ class Sealed:
         steps.run('daemons', self.settle_daemons)
         steps.run('rehearsal', self.rehearse)
         steps.run('sshd', self.start_sshd)
+        forget_journal()
         os.sync()
         steps.run('zero', zero_free_memory)
         self.freezer.freeze()
@@ -84,7 +86,6 @@ class Sealed:
 
     def forget_files(self):
         sshd.remove_keys()
-        run('journalctl', '--rotate', '--vacuum-time=1s', '--quiet')
         for pattern in FORGOTTEN:
             for path in glob.glob(pattern):
                 if not os.path.basename(path).startswith('systemd-private-'):
@@ -154,6 +155,13 @@ def forget(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
         remove(path)
+
+
+def forget_journal():
+    """Once more at the end: journald goes on writing under the machine-id it has known from its start."""
+    run('journalctl', '--rotate', '--vacuum-time=1s', '--quiet')
+    for path in glob.glob('/var/log/journal/*') + glob.glob('/run/log/journal/*'):
+        forget(path)
 
 
 def drop_caches():

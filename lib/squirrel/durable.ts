@@ -5,7 +5,7 @@
  * leftovers from the work of one that is still at it.
  */
 import { open, readFile, rename, rm } from 'node:fs/promises';
-import { randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { dirname, join } from 'node:path';
 
 /** Makes the entries of a directory durable: the names in it, not the contents behind them. */
@@ -51,10 +51,10 @@ async function startTicks(pid: number): Promise<string | undefined> {
   }
 }
 
-/** A new path in `directory` that says which process made it. */
+/** A new path in `directory` that says which process made it; short, since unix sockets (107 bytes) are made below it. */
 export async function ownedPath(directory: string): Promise<string> {
   const ticks = (await startTicks(process.pid)) ?? '0';
-  return join(directory, `${process.pid}-${ticks}-${randomUUID()}`);
+  return join(directory, `${process.pid}-${ticks}-${randomBytes(4).toString('hex')}`);
 }
 
 /** Whether the process that `ownedPath` named a file after is still running. */

@@ -17,6 +17,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 /** A clone whose guest is becoming, or has become, its server. */
 export class CloneGuest {
   private gate: GateClient | undefined;
+  /** Whoever let go of the channel does not want to hear that it is closed. */
+  private released = false;
 
   constructor(
     private readonly domain: Domain,
@@ -44,17 +46,22 @@ export class CloneGuest {
   follow(identification: Identification, plugged: Promise<void>): Promise<GuestReady> {
     const carrier = Promise.all([identification.identity, plugged]).then(() => this.giveCarrier());
     const ready = Promise.all([identification.ready, carrier]).then(([report]) => report);
-    ready.catch((error: unknown) =>
-      this.logger.error({ uvm: this.journal.key, instance: this.domain.uuid }, describeError(error)),
-    );
+    ready.catch((error: unknown) => {
+      if (this.released) return;
+      this.logger.error(
+        { uvm: this.journal.key, instance: this.domain.uuid },
+        `the clone did not become ready: ${describeError(error)}`,
+      );
+    });
     identification.done
       .then(() => this.gate?.bye())
-      .catch((error: unknown) =>
+      .catch((error: unknown) => {
+        if (this.released) return;
         this.logger.warn(
           { instance: this.domain.uuid },
           `the guest's own first boot: ${describeError(error)}`,
-        ),
-      )
+        );
+      })
       .finally(() => this.release());
     return ready;
   }
@@ -76,6 +83,7 @@ export class CloneGuest {
 
   /** Lets go of the gate's channel. Idempotent. */
   release(): void {
+    this.released = true;
     this.gate?.close();
   }
 

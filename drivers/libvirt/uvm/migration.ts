@@ -55,12 +55,24 @@ export async function loadDeviceState(domain: Domain, path: string, signal: Abor
   } finally {
     await file.close();
   }
+  try {
+    await load(domain, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    // Mostly QEMU says why in its log and ends, and all that is left to see here is a domain that went away.
+    throw new MigrationError('QEMU did not load the device state (its log under libvirt says why)', {
+      cause: error,
+    });
+  }
+  await ignoreShared(domain, false);
+}
+
+async function load(domain: Domain, signal: AbortSignal): Promise<void> {
   await domain.monitor('migrate-incoming', { uri: `fd:${FD_NAME}` });
   await until('device state to be loaded', STATE_TIMEOUT_MS, signal, async () => {
     const { status } = statusSchema.parse(await domain.monitor('query-status'));
     return status !== 'inmigrate';
   });
-  await ignoreShared(domain, false);
 }
 
 async function ignoreShared(domain: Domain, state: boolean): Promise<void> {

@@ -36,7 +36,8 @@ export class PrivateLibvirtd {
     readonly directory: string,
   ) {}
 
-  static async start(): Promise<PrivateLibvirtd> {
+  /** @param options.hook script that libvirtd calls for its guests */
+  static async start(options: { readonly hook?: string } = {}): Promise<PrivateLibvirtd> {
     const libvirtd = new PrivateLibvirtd(await mkdtemp(join(tmpdir(), 'prebake-libvirtd-')));
     try {
       const { directory } = libvirtd;
@@ -44,6 +45,7 @@ export class PrivateLibvirtd {
       await cp('/etc/libvirt', join(directory, 'etc'), { recursive: true });
       await rm(join(directory, 'etc/qemu'), { recursive: true, force: true });
       await rm(join(directory, 'etc/hooks'), { recursive: true, force: true });
+      if (options.hook !== undefined) await cp(options.hook, join(directory, 'etc/hooks/qemu.d/test'));
       await writeFile(join(directory, 'etc/qemu.conf'), QEMU_CONF);
       await writeFile(
         join(directory, 'etc/libvirtd.conf'),

@@ -9,6 +9,7 @@ process.env.UV_THREADPOOL_SIZE ??= '32';
 import { randomUUID } from 'node:crypto';
 import { Command } from 'commander';
 import { LibvirtDriver } from '../drivers/libvirt';
+import { LibvirtUvmEngine } from '../drivers/libvirt/uvm';
 import { Baker, Templates } from './bake';
 import { createClients } from './clients';
 import { createComputeService } from './compute';
@@ -42,7 +43,17 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
       'squirrel',
       await Squirrel.open({ directory: config.prebake.cacheDirectory, logger }),
     );
-    const driver = closing('driver', LibvirtDriver.create({ config, glance, logger }));
+    const { maxVcpus, maxMemoryMb, gateTimeoutS } = config.prebake;
+    const uvmSettings = { maxVcpus, maxMemoryMb, gateTimeoutMs: gateTimeoutS * 1000 };
+    const driver = closing(
+      'driver',
+      LibvirtDriver.create({
+        config,
+        glance,
+        logger,
+        uvm: (parts) => new LibvirtUvmEngine(parts, uvmSettings),
+      }),
+    );
     const messaging = closing(
       'messaging',
       await Messaging.connect({

@@ -39,12 +39,12 @@ afterEach(async () => {
   await Promise.all(opened.splice(0).map((messaging) => messaging.close()));
 });
 
-async function open(name: string, transportUrl = rabbit.url): Promise<Messaging> {
+async function open(name: string, transportUrl = rabbit.url, heartbeatS = 60): Promise<Messaging> {
   const logger = pino(
     { level: 'debug' },
     { write: (line: string) => log.push(JSON.parse(line) as Record<string, unknown>) },
   );
-  const messaging = await Messaging.connect({ transportUrl, connectionName: name, heartbeatS: 60, logger });
+  const messaging = await Messaging.connect({ transportUrl, connectionName: name, heartbeatS, logger });
   opened.push(messaging);
   return messaging;
 }
@@ -462,6 +462,19 @@ describe("the broker's restart", () => {
     expect(states).toEqual(['connected']);
     expect(JSON.stringify(log)).not.toContain('guest:guest');
   });
+});
+
+test('a broker that hangs is given up, and nothing is lost by it', async () => {
+  const server = await open('server', rabbit.url, 1);
+  let runs = 0;
+  await serve(server, { hello: () => Promise.resolve((runs += 1)) });
+  const client = await open('client', rabbit.url, 1);
+  rabbit.freeze(true);
+  const answer = client.call(PEER, 'hello', {}, { context, timeoutMs: 60_000 });
+  await Promise.all([stateOf(server, 'reconnecting'), stateOf(client, 'reconnecting')]);
+  rabbit.freeze(false);
+  await expect(answer).resolves.toBe(1);
+  expect(runs).toBe(1);
 });
 
 test('a cluster is tried host by host', async () => {

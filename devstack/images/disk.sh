@@ -48,5 +48,6 @@ require_output() {
   esac
   [ "$(id -u)" = 0 ] || { echo "$0: root is needed, for loop devices and mounts" >&2; exit 1; }
   mkdir -p "$(dirname "$1")"
+  # shellcheck disable=SC2034  # the image scripts' own
   OUT=$(readlink -f "$(dirname "$1")")/$(basename "$1")
 }

@@ -7,7 +7,6 @@
 # to stop, however far it has daemonised. A zombie has no environment, so it never counts.
 
 has_systemd() { [ -d /run/systemd/system ]; }
-unit_of() { printf 'prebake-cloud-%s.service' "$1"; }
 
 # pids_of NAME... : every living process of these services.
 pids_of() {
@@ -28,7 +27,7 @@ running() { main_pid "$1" >/dev/null; }
 # launch NAME COMMAND... : returns as soon as the process exists. KEEP_CHILDREN=1 leaves its
 # children alone when it stops (libvirtd: guests outlive it).
 launch() {
-  local name=$1
+  local name=$1 unit=prebake-cloud-$1
   shift
   # SPT_NOENV: Neutron's process titles must not be written over the environment, and the mark.
   local environment=(PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 SPT_NOENV=1
@@ -40,18 +39,24 @@ launch() {
   if has_systemd; then
     local settings=() setting
     for setting in "${environment[@]}"; do settings+=(--setenv="$setting"); done
-    [ -z "${KEEP_CHILDREN:-}" ] || settings+=(--property=KillMode=process)
-    systemctl reset-failed "$(unit_of "$name")" 2>/dev/null || true
-    systemd-run --quiet --collect --unit="$(unit_of "$name")" "${settings[@]}" \
+    if [ -n "${KEEP_CHILDREN:-}" ]; then
+      settings+=(--property=KillMode=process)
+      unit+=-$EPOCHSECONDS # children left behind hold on to the name of the last one
+    fi
+    wait_until 10 unit_is_free "$unit" || true
+    systemd-run --quiet --collect --unit="$unit" --description="prebake's cloud: $name" "${settings[@]}" \
       --property=TimeoutStopSec=30 --property=LimitNOFILE=65536 \
       --property=StandardOutput=append:"$LOG/$name.out" --property=StandardError=append:"$LOG/$name.out" \
-      -- "${become[@]}"
+      -- "${become[@]//\$/\$\$}" # systemd takes a lone dollar for a variable of its own
   else
     setsid env -i "${environment[@]}" "${become[@]}" </dev/null >>"$LOG/$name.out" 2>&1 9>&- &
     disown
   fi
   wait_until 10 test -s "$RUN/$name.pid" || return 1
 }
+
+# systemd forgets a transient unit a moment after its last process.
+unit_is_free() { [ "$(systemctl show --property=LoadState --value "$1.service")" = not-found ]; }
 
 # wait_until SECONDS COMMAND... : the one place where we poll.
 wait_until() {
@@ -68,11 +73,7 @@ port_open() { (exec 3<>"/dev/tcp/$IP/$1") 2>/dev/null; }
 # halt NAME [SECONDS] : TERM to the daemon, KILL to what is left of it after the grace.
 halt() {
   local name=$1 grace=${2:-20} pid pids
-  if has_systemd && systemctl --quiet is-active "$(unit_of "$name")"; then
-    systemctl stop "$(unit_of "$name")"
-  elif pid=$(main_pid "$name"); then
-    kill -TERM "$pid" 2>/dev/null || true
-  fi
+  if pid=$(main_pid "$name"); then kill -TERM "$pid" 2>/dev/null || true; fi
   wait_until "$grace" not running "$name" || true
   # Helpers that outlive it (dnsmasq, epmd's children, workers) carry its mark.
   pids=$(pids_of "$name")

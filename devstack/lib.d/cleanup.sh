@@ -42,7 +42,7 @@ remove_networks() {
     ip link delete "$name"
   done
   for tool in iptables ip6tables; do
-    if "$tool-save" | grep -q neutron-; then "$tool-save" | grep -v neutron- | "$tool-restore"; fi
+    if "$tool-save" | grep neutron- >/dev/null; then "$tool-save" | grep -v neutron- | "$tool-restore"; fi
   done
   ipset list -name | grep -E '^N?(IP|ET)v[46]' | while read -r name; do ipset destroy "$name"; done
   return 0

@@ -36,10 +36,10 @@ GRANT ALL ON $database.* TO '$user'@'$IP';"
 make_broker_accounts() {
   stamped broker 1 && return
   local vhost
-  broker_control list_users | grep -q '^openstack\b' ||
+  broker_control list_users | grep '^openstack\b' >/dev/null ||
     broker_control add_user openstack <<<"$RABBIT_PASSWORD" || return
   for vhost in nova neutron; do
-    broker_control list_vhosts | grep -qx "$vhost" || broker_control add_vhost "$vhost" || return
+    broker_control list_vhosts | grep -x "$vhost" >/dev/null || broker_control add_vhost "$vhost" || return
     broker_control set_permissions -p "$vhost" openstack '.*' '.*' '.*' || return
   done
   broker_control delete_user guest || true
@@ -86,7 +86,7 @@ schema_nova() {
   stamped nova "$version" && return
   "${manage[@]}" api_db sync &&
     "${manage[@]}" cell_v2 map_cell0 --database_connection "$(config_database_url nova nova_cell0)" || return
-  "${manage[@]}" cell_v2 list_cells | grep -q '| *cell1 ' ||
+  "${manage[@]}" cell_v2 list_cells | grep '| *cell1 ' >/dev/null ||
     "${manage[@]}" cell_v2 create_cell --name cell1 || return
   "${manage[@]}" db sync && stamp nova "$version"
 }

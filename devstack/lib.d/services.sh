@@ -27,7 +27,7 @@ all_services() {
   [ ! -e "$RUN/prebake-compute.pid" ] || echo prebake-compute
 }
 
-is_service() { [ "$1" = prebake-compute ] || all_services | grep -qx -- "$1"; }
+is_service() { [ "$1" = prebake-compute ] || all_services | grep -x -- "$1" >/dev/null; }
 
 # wsgi NAME PORT SCRIPT [VARIABLE=VALUE...] [-- UWSGI-OPTION...]
 # uwsgi hangs up after each answer without saying so, which clients that keep connections

@@ -15,6 +15,7 @@ import { LanePool } from './lane-pool';
 export const CALL_DEADLINE_MS = 30_000;
 /** Starting a guest includes starting QEMU. */
 const CREATE_DEADLINE_MS = 120_000;
+const CLOSE_DEADLINE_MS = 10_000;
 const RECONNECT_FIRST_MS = 250;
 const RECONNECT_LAST_MS = 5_000;
 /** VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES */
@@ -63,8 +64,12 @@ export class LibvirtConnection {
   /** Connects; rejects with HypervisorUnavailable when the daemon cannot be reached. */
   static async open(options: ConnectionOptions): Promise<LibvirtConnection> {
     const connection = new LibvirtConnection(options);
+    const connecting = connection.connect();
+    connection.changing = connecting.catch(() => undefined);
     try {
-      await connection.connect();
+      if (!(await settlesWithin(connecting, CALL_DEADLINE_MS))) {
+        throw new HypervisorUnavailable(`libvirtd at ${options.uri} does not answer`);
+      }
     } catch (error) {
       await connection.close();
       throw error;
@@ -197,7 +202,7 @@ export class LibvirtConnection {
     });
   }
 
-  /** Ends the connection; calls in flight are waited for by libvirt itself. Idempotent. */
+  /** Ends the connection, or gives it up when the daemon hangs. Idempotent. */
   async close(): Promise<void> {
     if (this.currentState === 'closed') return;
     this.setState('closed');
@@ -209,7 +214,10 @@ export class LibvirtConnection {
       this.events.dispose();
       binding().unregisterHandler(this.closeHandler);
     });
-    await this.changing;
+    // A daemon that hangs must not keep the service from ending.
+    if (!(await settlesWithin(this.changing, CLOSE_DEADLINE_MS))) {
+      this.options.logger.warn({ uri: this.options.uri }, 'libvirtd does not let go of its connection');
+    }
   }
 
   /** Takes over a domain handle libvirt gave away: handles are not kept, so that they never outlive a daemon. */
@@ -283,4 +291,13 @@ export class LibvirtConnection {
     this.currentState = state;
     for (const listener of this.stateListeners) listener(state);
   }
+}
+
+/** Whether `work` is done in time; rejects as it does. */
+async function settlesWithin(work: Promise<void>, timeoutMs: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), timeoutMs);
+  });
+  return await Promise.race([work.then(() => true), late]).finally(() => clearTimeout(timer));
 }

@@ -1,7 +1,7 @@
 /**
- * Finds out whether KVM can run a guest here, by running one: a boot sector of a few instructions that ends its own QEMU.
- * `/dev/kvm` may well open, and QEMU start, on hosts whose hypervisor does not really offer nested virtualisation: the
- * guest then just never runs.
+ * Finds out whether KVM can run a guest here, by running one: a boot sector that goes through all modes of the CPU and then
+ * ends its own QEMU. `/dev/kvm` may well open, and QEMU start, on hosts whose hypervisor does not really offer nested
+ * virtualisation: the guest then never runs, or only until the first thing that KVM would have to emulate.
  */
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -9,9 +9,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NovaException } from '../../lib/exceptions';
 
-const TIMEOUT_MS = 10_000;
-/** Real mode: mov al, 0x31; out 0xf4, al; hlt; jmp back to hlt */
-const CODE = Buffer.from([0xb0, 0x31, 0xe6, 0xf4, 0xf4, 0xeb, 0xfd]);
+const TIMEOUT_MS = 20_000;
+/** `kvm-probe.S`, assembled. */
+const CODE = Buffer.from(
+  'fa31c08ed88ed0bc007c660f0116f87c0f20c00c010f22c066ea207c0000080066b810008ed88ec08ed0bc00' +
+    '7c0000c70580110000a17c0800c70584110000008e00000f011d027d0000cd30bf002000000f22df31c0b900' +
+    '0c0000f3abc7050020000003300000c7050030000003400000c70500400000830000000f20e00c200f22e0b9' +
+    '800000c00f3280cc010f300f20c00d000000800f22c0eaa27c00001800cfc7042500130000d47c1800c70425' +
+    '04130000008e0000c7042508130000000000000f011c25027d0000cd30b031e6f4f4ebfd48cf669000000000' +
+    '00000000ffff0000009acf00ffff00000092cf00ffff0000009aaf001f00d87c000000000000ff0f0010',
+  'hex',
+);
+/** What QEMU says before it leaves a guest standing that KVM gave up. */
+const GIVEN_UP = 'KVM internal error';
 /** isa-debug-exit ends QEMU with (value << 1) | 1. */
 const EXIT_CODE = (0x31 << 1) | 1;
 
@@ -59,15 +69,19 @@ async function runGuest(
   const devices = ['-display', 'none', '-device', 'isa-debug-exit,iobase=0xf4,iosize=0x04'];
   const drive = ['-drive', `file=${image},format=raw,if=ide,readonly=off,snapshot=on`];
   return await new Promise((resolve) => {
-    execFile(
+    const child = execFile(
       emulatorPath,
       [...machine, ...devices, ...drive],
       { timeout: timeoutMs, killSignal: 'SIGKILL' },
       (error, _stdout, stderr) => {
         if (error?.code === EXIT_CODE) resolve(null);
+        else if (stderr.includes(GIVEN_UP)) resolve(`${GIVEN_UP} while the guest ran`);
         else if (error?.killed === true) resolve(`the guest did not run within ${timeoutMs} ms`);
         else resolve(stderr.trim() || (error?.message ?? 'the guest ended by itself'));
       },
     );
+    child.stderr?.on('data', (text: string) => {
+      if (text.includes(GIVEN_UP)) child.kill('SIGKILL');
+    });
   });
 }

@@ -1,6 +1,7 @@
 /** Runs a program of the host: by argument list, with a deadline, in the C locale; its error output becomes the error. */
 import { execFile } from 'node:child_process';
 import { promisify, types } from 'node:util';
+import { DiskSpaceExhausted } from '../../lib/exceptions';
 
 const execute = promisify(execFile);
 const MAX_OUTPUT_BYTES = 1024 * 1024;
@@ -18,7 +19,7 @@ export class ProgramError extends Error {
   }
 }
 
-/** @returns standard output */
+/** @returns standard output; @throws ProgramError, DiskSpaceExhausted */
 export async function run(
   program: string,
   args: readonly string[],
@@ -35,7 +36,11 @@ export async function run(
     return stdout;
   } catch (error) {
     signal?.throwIfAborted();
-    throw new ProgramError(program, reasonOf(error, timeoutMs), error);
+    const reason = reasonOf(error, timeoutMs);
+    if (reason.includes('No space left on device')) {
+      throw new DiskSpaceExhausted(`${program} failed: ${reason}`, { cause: error });
+    }
+    throw new ProgramError(program, reason, error);
   }
 }
 

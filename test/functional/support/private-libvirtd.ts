@@ -12,6 +12,9 @@ import { until } from './until';
 
 const run = promisify(execFile);
 
+/** Two daemons that share the ports of the network would now and then choose the same one. */
+const VNC_PORTS = 20;
+const FIRST_VNC_PORT = 20_000 + (process.pid % 500) * VNC_PORTS;
 const QEMU_CONF = `user = "root"
 group = "root"
 security_driver = "none"
@@ -20,6 +23,8 @@ remember_owner = 0
 cgroup_controllers = [ ]
 namespaces = [ ]
 stdio_handler = "logd"
+remote_display_port_min = ${FIRST_VNC_PORT}
+remote_display_port_max = ${FIRST_VNC_PORT + VNC_PORTS - 1}
 `;
 const NAMESPACE = `set -e
 mkdir -p /run/libvirt; mount -t tmpfs tmpfs /run/libvirt

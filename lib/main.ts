@@ -7,6 +7,8 @@
 process.env.UV_THREADPOOL_SIZE ??= '32';
 
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { LibvirtDriver } from '../drivers/libvirt';
 import { LibvirtUvmEngine } from '../drivers/libvirt/uvm';
@@ -16,7 +18,7 @@ import { createComputeService } from './compute';
 import { type Config, loadConfig } from './config';
 import { describeError } from './exceptions';
 import { type Logger, createLogger } from './log';
-import { Messaging, RequestContext } from './messaging';
+import { Messaging, type MessagingOptions, RequestContext } from './messaging';
 import { Conductor } from './objects';
 import { BootRecorder, Metrics, createSidecar } from './sidecar';
 import { Squirrel } from './squirrel';
@@ -59,8 +61,7 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
       await Messaging.connect({
         transportUrl: config.default.transportUrl,
         connectionName: `nova-compute:${process.pid}:${randomUUID()}`,
-        heartbeatS: config.osloMessagingRabbit.heartbeatTimeoutThreshold,
-        durableQueues: config.osloMessagingRabbit.amqpDurableQueues,
+        ...brokerOptions(config),
         logger,
         signal,
       }),
@@ -71,18 +72,14 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
     const metrics = new Metrics();
     const boots = new BootRecorder(metrics);
     const conductor = new Conductor(messaging, { timeoutMs: 5_000 });
+    let up = false;
     closing(
       'sidecar',
       await createSidecar({
         listen: config.prebake.sidecarListen,
         checks: new Map([
-          [
-            'amqp',
-            () =>
-              messaging.state === 'connected'
-                ? Promise.resolve()
-                : Promise.reject(new Error(messaging.state)),
-          ],
+          ['service', () => holds(up, 'still starting')],
+          ['amqp', () => holds(messaging.state === 'connected', messaging.state)],
           ['conductor', () => conductor.ping(RequestContext.admin())],
           ['libvirt', () => driver.ping()],
           ['placement', () => placement.ping()],
@@ -107,10 +104,8 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
     });
     started.push({ name: 'compute service', close: () => service.stop() });
     await service.start(signal);
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve();
-      else signal.addEventListener('abort', () => resolve(), { once: true });
-    });
+    up = true;
+    if (!signal.aborted) await once(signal, 'abort');
     logger.info('stopping');
   } finally {
     for (const { name, close } of started.reverse()) {
@@ -119,6 +114,27 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
       );
     }
   }
+}
+
+function holds(condition: boolean, otherwise: string): Promise<void> {
+  return condition ? Promise.resolve() : Promise.reject(new Error(otherwise));
+}
+
+function brokerOptions(config: Config): Pick<MessagingOptions, 'heartbeatS' | 'durableQueues' | 'tls'> {
+  const rabbit = config.osloMessagingRabbit;
+  return {
+    heartbeatS: rabbit.heartbeatTimeoutThreshold,
+    durableQueues: rabbit.amqpDurableQueues,
+    ...(rabbit.ssl
+      ? { tls: { caFile: rabbit.sslCaFile, certFile: rabbit.sslCertFile, keyFile: rabbit.sslKeyFile } }
+      : {}),
+  };
+}
+
+/** Where oslo.log would log to: `log_file`, in `log_dir` unless absolute; standard output without both. */
+function logFile({ default: { logDir, logFile: name } }: Config): { readonly file?: string } {
+  if (logDir === null && name === null) return {};
+  return { file: resolve(logDir ?? '.', name ?? 'prebake-compute.log') };
 }
 
 async function main(): Promise<void> {
@@ -134,7 +150,7 @@ async function main(): Promise<void> {
     .parse()
     .opts<{ configFile: string[] }>();
   const config = await loadConfig(configFile.length > 0 ? configFile : DEFAULT_CONFIG_FILES);
-  const logger = createLogger({ level: config.default.debug ? 'debug' : 'info' });
+  const logger = createLogger({ level: config.default.debug ? 'debug' : 'info', ...logFile(config) });
   const stop = new AbortController();
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort(new Error(name)));
   try {

@@ -159,7 +159,7 @@ export const SECTIONS = {
       }),
       logDir: path({
         default: null,
-        doc: 'Directory to log to, into `nova-compute.log` without `log_file`.',
+        doc: 'Directory to log to, into `prebake-compute.log` without `log_file`.',
       }),
     },
   },

@@ -40,10 +40,8 @@ export class ComputeProcess {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let output = '';
-    let up = false;
     const take = (chunk: Buffer): void => {
       output = (output + chunk.toString()).slice(-20_000);
-      up ||= output.includes('compute service is up');
       log.write(chunk);
     };
     child.stdout.on('data', take);
@@ -51,13 +49,14 @@ export class ComputeProcess {
     child.once('close', () => log.end());
     const running = new ComputeProcess(child);
     await waitFor(
-      () => {
+      async () => {
         if (child.exitCode !== null)
           throw new Error(`prebake-compute ended with ${child.exitCode}:\n${output}`);
-        return Promise.resolve(up ? true : null);
+        const ready = await running.get('/readyz').catch(() => null);
+        return ready?.status === 200 ? true : null;
       },
       60_000,
-      () => `prebake-compute is not up:\n${output}`,
+      () => `prebake-compute is not up; see ${join(CLOUD, 'log')}:\n${output}`,
     );
     return running;
   }

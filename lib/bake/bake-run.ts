@@ -78,6 +78,7 @@ async function bootAndCapture(
   let guest: TemplateGuest | undefined;
   let gate: GateClient | undefined;
   try {
+    signal.throwIfAborted();
     report('boot');
     guest = await driver.bootTemplate({
       key: run.key,

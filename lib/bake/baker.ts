@@ -143,7 +143,8 @@ export class Baker {
     const { squirrel, driver, config, logger } = this.parts;
     const { image } = job;
     const timeoutMs = config.prebake.bakeTimeoutS * 1000;
-    const signal = AbortSignal.any([job.abort.signal, AbortSignal.timeout(timeoutMs)]);
+    const deadline = AbortSignal.timeout(timeoutMs);
+    const signal = AbortSignal.any([job.abort.signal, deadline]);
     try {
       signal.throwIfAborted();
       const platform = await driver.platform();
@@ -165,7 +166,7 @@ export class Baker {
       logger.info({ image: image.id, key, elapsedMs, addedBytes: manifest.addedBytes }, 'baked');
       return manifest;
     } catch (error) {
-      const late = error instanceof Error && error.name === 'TimeoutError';
+      const late = deadline.aborted && !job.abort.signal.aborted;
       const reason = late ? `not done after ${config.prebake.bakeTimeoutS} s` : describeError(error);
       const failure = new BakeError(image.id, job.progress.phase, reason, { cause: error });
       logger.error({ err: failure, image: image.id }, 'bake failed');

@@ -1,0 +1,170 @@
+/** The baker's queue and the choice of a µVM, with a driver that only pretends. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pino from 'pino';
+import type { FlavorSpec, ImageSpec, TemplateDriver, UvmPlatform } from '../../drivers/driver';
+import { BakeError, Baker, Templates } from '../../lib/bake';
+import { Squirrel } from '../../lib/squirrel';
+
+const logger = pino({ level: 'silent' });
+const platform: UvmPlatform = {
+  virtType: 'qemu',
+  machineType: 'pc-i440fx-7.2',
+  cpuModel: 'qemu64',
+  qemuMajorVersion: 7,
+  firmware: 'bios',
+  layoutVersion: 1,
+  maxVcpus: 4,
+  maxMemoryMb: 4096,
+};
+const flavor: FlavorSpec = {
+  name: 'm1',
+  vcpus: 1,
+  memoryMb: 512,
+  rootGb: 1,
+  ephemeralGb: 0,
+  swapMb: 0,
+  extraSpecs: {},
+};
+
+function image(id: string, properties: Record<string, string> = {}): ImageSpec {
+  return {
+    id,
+    diskFormat: 'qcow2',
+    containerFormat: 'bare',
+    sizeBytes: 1,
+    minDiskGb: 0,
+    minRamMb: 0,
+    checksum: null,
+    properties,
+  };
+}
+
+/** Boots fail, or wait for `signal`, as told. */
+class PretendedDriver implements TemplateDriver {
+  readonly booted: string[] = [];
+  running = 0;
+  mostAtOnce = 0;
+  constructor(private readonly how: 'fail' | 'hang') {}
+
+  platform = (): Promise<UvmPlatform> => Promise.resolve(platform);
+  proveTemplate = (): Promise<never> => Promise.reject(new Error('not reached'));
+  async bootTemplate({ image, signal }: Parameters<TemplateDriver['bootTemplate']>[0]): Promise<never> {
+    this.booted.push(image.id);
+    this.running += 1;
+    this.mostAtOnce = Math.max(this.mostAtOnce, this.running);
+    try {
+      if (this.how === 'hang') {
+        await new Promise((_resolve, reject) =>
+          signal.addEventListener('abort', () => reject(new Error('ended'))),
+        );
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+      throw new Error('no bootable device');
+    } finally {
+      this.running -= 1;
+    }
+  }
+}
+
+let directory: string;
+let squirrel: Squirrel;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'baker-'));
+  squirrel = await Squirrel.open({ directory, logger });
+});
+afterEach(async () => {
+  await squirrel.close();
+  await rm(directory, { recursive: true, force: true });
+});
+
+function makeBaker(driver: TemplateDriver, bakeTimeoutS = 60): { baker: Baker; templates: Templates } {
+  const config = { prebake: { bake: 'auto' as const, baseMemoryMb: 512, bakeTimeoutS } };
+  const baker = Baker.create({ squirrel, driver, config, logger });
+  return { baker, templates: Templates.create({ squirrel, baker, config, logger }) };
+}
+
+test('one bake at a time, each image once, and a failure says in which step and why', async () => {
+  const driver = new PretendedDriver('fail');
+  const { baker } = makeBaker(driver);
+  const results = await Promise.allSettled(['a', 'b', 'a', 'c', 'a'].map((id) => baker.bake(image(id))));
+  for (const result of results) {
+    expect(result).toMatchObject({ reason: expect.any(BakeError) as unknown });
+    expect(result).toMatchObject({ reason: { phase: 'boot' } });
+    expect(String((result as PromiseRejectedResult).reason)).toContain('no bootable device');
+  }
+  expect(driver.booted).toEqual(['a', 'b', 'c']);
+  expect(driver.mostAtOnce).toBe(1);
+  expect(baker.state).toEqual([]);
+});
+
+test('a bake ends when the last who wanted it leaves, not before', async () => {
+  const driver = new PretendedDriver('hang');
+  const { baker } = makeBaker(driver);
+  const aborts = [new AbortController(), new AbortController()];
+  const bakes = aborts.map(({ signal }) => baker.bake(image('a'), { signal }));
+  aborts[0]?.abort(new Error('first left'));
+  await expect(bakes[0]).rejects.toThrow('first left');
+  expect(baker.state).toMatchObject([{ imageId: 'a' }]);
+  aborts[1]?.abort(new Error('second left'));
+  await expect(bakes[1]).rejects.toThrow('second left');
+  await baker.close();
+  expect(driver.running).toBe(0);
+  expect(baker.state).toEqual([]);
+});
+
+test('a bake that takes too long ends and says so', async () => {
+  const { baker } = makeBaker(new PretendedDriver('hang'), 0.05);
+  await expect(baker.bake(image('a'))).rejects.toThrow('not done after 0.05 s');
+});
+
+test('closing ends what is in hand and in the queue', async () => {
+  const { baker } = makeBaker(new PretendedDriver('hang'));
+  const results = Promise.allSettled([baker.bake(image('a')), baker.bake(image('b'))]);
+  await baker.close();
+  for (const result of await results) expect(result.status).toBe('rejected');
+  await expect(baker.bake(image('c'))).rejects.toThrow('the service stops');
+});
+
+test('an image whose bake failed is not baked again by itself, and boots say why', async () => {
+  const driver = new PretendedDriver('fail');
+  const { baker, templates } = makeBaker(driver);
+  expect(await templates.find(image('a'), flavor)).toEqual({ none: 'the image has no µVM yet' });
+  templates.wanted(image('a'));
+  while (driver.booted.length === 0 || baker.state.length > 0) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  expect(await templates.find(image('a'), flavor)).toMatchObject({
+    none: expect.stringContaining('no bootable device') as string,
+  });
+  templates.wanted(image('a'));
+  await templates.find(image('a'), flavor);
+  expect(driver.booted).toEqual(['a']);
+});
+
+test.each([
+  [{ prebake: 'never' }, 'the image says prebake=never'],
+  [{ hw_disk_bus: 'scsi' }, 'the image asks for hw_disk_bus=scsi'],
+  [{ os_type: 'windows' }, 'the image asks for os_type=windows'],
+])('an image with %j has no µVM', async (properties, why) => {
+  const driver = new PretendedDriver('fail');
+  const { templates } = makeBaker(driver);
+  expect(await templates.find(image('a', properties), flavor)).toEqual({ none: why });
+  templates.wanted(image('a', properties));
+  expect(driver.booted).toEqual([]);
+});
+
+test('everything that a restore depends on is in the key', async () => {
+  const driver = new PretendedDriver('fail');
+  const { baker } = makeBaker(driver);
+  const keys = new Set([await baker.keyOf(image('a')), await baker.keyOf(image('b'))]);
+  keys.add(await baker.keyOf({ ...image('a'), minRamMb: 600 }));
+  keys.add(await baker.keyOf({ ...image('a'), checksum: 'other' }));
+  for (const change of [{ layoutVersion: 2 }, { qemuMajorVersion: 8 }, { cpuModel: 'x' }, { maxVcpus: 8 }]) {
+    driver.platform = () => Promise.resolve({ ...platform, ...change });
+    keys.add(await baker.keyOf(image('a')));
+  }
+  expect(keys.size).toBe(8);
+});

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { bake } from './bake-command';
 import { showBoots } from './boots-command';
+import { configurationReference } from '../config';
 import { listCache, removeFromCache, showCache, verifyCache } from './cache-commands';
 import type { Cache, Host, OpenHost } from './host';
 import type { Output } from './output';
@@ -120,6 +121,12 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
     .action(async () => {
       const host = await openHost();
       output.line(`The configuration of host '${host.name}' is right: ${host.configFiles.join(', ')}`);
+    });
+  program
+    .command('config-docs')
+    .description('print the reference of all options, as in docs/configuration.md')
+    .action(() => {
+      output.stdout.write(configurationReference());
     });
   return program;
 }

@@ -143,6 +143,12 @@ describe('prebake', () => {
   });
 });
 
+test('prebake config-docs prints the reference of options without any configuration', async () => {
+  world.configError = new CommandError('must not be read');
+  expect(await world.run('config-docs')).toBe(0);
+  expect(world.stdout).toMatch(/^# Configuration\n[^]*## \[prebake\]/);
+});
+
 describe('prebake bake', () => {
   test('prints a line per step where there is no terminal, and the result', async () => {
     world.bake = (options) => {

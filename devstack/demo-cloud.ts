@@ -96,6 +96,12 @@ export class DemoCloud {
     await run(program, args, { timeoutMs: 1_200_000, signal: this.signal, show: 'all' });
   }
 
+  /** Lets Nova see a compute host that is new to it. */
+  async discoverHosts(): Promise<void> {
+    const program = join(ROOT, 'devstack', 'all-in-one');
+    await run(program, ['discover-hosts'], { timeoutMs: 120_000, signal: this.signal });
+  }
+
   /** Builds and uploads an image if need be. @returns its id */
   async image(name: string): Promise<string> {
     const program = join(ROOT, 'devstack', 'all-in-one');

@@ -53,7 +53,7 @@ class Demo {
     await this.step('prebake-compute', () => cloud.allInOne('restart', 'prebake-compute'));
     await this.step('host known to Nova', async () => {
       await cloud.waitForHost(HOST);
-      await cloud.allInOne('discover-hosts');
+      await cloud.discoverHosts();
     });
     const image = await this.step('image', () => cloud.image(IMAGE));
     const bakeMs = await this.step('bake', () => this.bake(image));

@@ -23,7 +23,7 @@ const text = (maxLength: number) =>
     .transform((value) => value.replace(UNPRINTABLE, ' '));
 const count = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
 const steps = z
-  .record(z.string().regex(/^[\w.+ -]{1,40}$/), z.number().nonnegative().max(1e9))
+  .record(z.string().regex(/^[\w.+= -]{1,40}$/), z.number().nonnegative().max(1e9))
   .refine((value) => Object.keys(value).length <= 100, 'too many steps');
 const id = z.string().max(64);
 

@@ -229,9 +229,9 @@ export const SECTIONS = {
         default: '',
         doc: 'CPU models to choose from when `cpu_mode` is custom; the first is taken.',
       }),
-      imagesType: choice(['default', 'qcow2', 'raw', 'flat'], {
+      imagesType: choice(['default', 'qcow2'], {
         default: 'default',
-        doc: 'How disks are kept: qcow2 over a shared base (default), or a full raw copy.',
+        doc: 'How disks are kept: qcow2 over a shared base.',
       }),
       waitSoftRebootSeconds: integer({
         default: 120,

@@ -18,6 +18,7 @@ RUNTIME_CONFIG = '/run/cloud-init/cloud.cfg'
 SEED = '/run/prebake-seed/config_drive'
 # Where cloud-init looks for a seed; in a clone it leads into memory, so that no user data stays on the disk.
 SEED_LINK = '/var/lib/cloud/seed/config_drive'
+SUDO_RULES = '/etc/sudoers.d/90-cloud-init-users'
 STAGES = (
     ('init', '--local'),
     ('init',),
@@ -86,6 +87,7 @@ def finish(sealed, newcomer):
     steps.run('settings', put_settings, newcomer)
     for stage in STAGES:
         steps.run('cloud-init ' + stage[-1].replace('--', ''), run_stage, stage)
+    steps.run('leftovers', remove_leftovers)
     steps.run('sshd', sealed.server.take_new_keys)  # the RSA key came late
     if sealed.timers:
         steps.run('timers', run, 'systemctl', 'start', '--no-block', *sealed.timers)
@@ -114,6 +116,16 @@ def put_seed(files):
     os.makedirs(os.path.dirname(SEED_LINK), exist_ok=True)
     if not os.path.lexists(SEED_LINK):
         os.symlink(SEED, SEED_LINK)
+
+
+def remove_leftovers():
+    """The seed has been read, and the sudo rule that the bake's run wrote has been written a second time."""
+    if os.path.islink(SEED_LINK):
+        os.unlink(SEED_LINK)
+    shutil.rmtree(os.path.dirname(SEED), ignore_errors=True)
+    rules = read(SUDO_RULES)
+    if rules:
+        put(SUDO_RULES, '\n\n'.join(dict.fromkeys(rules.split('\n\n'))) + '\n', 0o440)
 
 
 def put_settings(newcomer):

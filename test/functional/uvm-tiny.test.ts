@@ -237,6 +237,7 @@ describe('after kill -9 of the service', () => {
     );
     await until('journal', async () => JSON.stringify(await journalOf(instance.uuid)).includes('done'));
     expect((await host.whoIs(instance, WHO_TIMEOUT_MS)).get('hostname')).toBe(hostnameOf(instance));
+    expect(await host.virsh('dominfo', instance.uuid)).toMatch(/Persistent: +yes/);
     await driver.destroy(instance);
     await driver.close();
   });

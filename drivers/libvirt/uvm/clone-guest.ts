@@ -3,16 +3,18 @@
  * keeps the gate's channel open until the guest's own first boot is done.
  */
 import type { Logger } from 'pino';
-import { GateClient, type Identification, type IdentifyMessage } from '../../../lib/bake';
+import { GateClient, GateClosed, type Identification, type IdentifyMessage } from '../../../lib/bake';
 import { describeError } from '../../../lib/exceptions';
 import type { GuestReady } from '../../driver';
 import type { Domain } from '../domain';
 import { writeJournal, type CloneJournal } from './journal';
+import { until } from './until';
 
 /** cloud-init with packages to install takes its time; only the channel waits for it. */
 const DONE_TIMEOUT_MS = 60 * 60_000;
 const RECOVER_TIMEOUT_MS = 120_000;
 const CONNECT_TIMEOUT_MS = 10_000;
+const NEVER = new AbortController().signal;
 
 /** A clone whose guest is becoming, or has become, its server. */
 export class CloneGuest {
@@ -47,7 +49,7 @@ export class CloneGuest {
     const carrier = Promise.all([identification.identity, plugged]).then(() => this.giveCarrier());
     const ready = Promise.all([identification.ready, carrier]).then(([report]) => report);
     ready.catch((error: unknown) => {
-      if (this.released) return;
+      if (this.released || error instanceof GateClosed) return;
       this.logger.error(
         { uvm: this.journal.key, instance: this.domain.uuid },
         `the clone did not become ready: ${describeError(error)}`,
@@ -56,7 +58,8 @@ export class CloneGuest {
     identification.done
       .then(() => this.gate?.bye())
       .catch((error: unknown) => {
-        if (this.released) return;
+        // The guest was destroyed, or has rebooted and has no gate any more.
+        if (this.released || error instanceof GateClosed) return;
         this.logger.warn(
           { instance: this.domain.uuid },
           `the guest's own first boot: ${describeError(error)}`,
@@ -70,10 +73,11 @@ export class CloneGuest {
   async recover(socketPath: string): Promise<void> {
     try {
       await this.connect(socketPath);
-      const answers = await this.gate?.ask({ timeoutMs: RECOVER_TIMEOUT_MS });
-      if (answers?.instanceId !== this.domain.uuid) {
-        throw new Error(`the guest says it is instance ${answers?.instanceId ?? 'nobody'}`);
-      }
+      // It may be at it still, and nothing will tell: its report went to the service that is gone.
+      await until('the guest to be its instance', RECOVER_TIMEOUT_MS, NEVER, async () => {
+        const answers = await this.gate?.ask({ timeoutMs: RECOVER_TIMEOUT_MS });
+        return answers?.instanceId === this.domain.uuid;
+      });
       await this.giveCarrier();
       await this.gate?.bye();
     } finally {

@@ -86,7 +86,7 @@ export class LibvirtUvmEngine implements UvmEngine {
     const addedMemoryMb = flavor.memoryMb - uvm.memoryMb;
     const gateSocketPath = join(paths.directory, 'gate');
 
-    await writeJournal(paths.directory, { key: uvm.key, step: 'restoring', interfaces: [] });
+    await writeJournal(paths.directory, { key: uvm.key, step: 'restoring', interfaces: [], coldXml: '' });
     const restored = timeline.phase('restore', async () => {
       await makeRootDisk(paths.disk, uvm.diskDeltaPath, base, signal);
       const { uuid, name } = instance;
@@ -106,7 +106,8 @@ export class LibvirtUvmEngine implements UvmEngine {
     const [domain, network, identity] = await allOrFirstFailure(restored, networked, identified);
 
     const interfaces = interfaceXml(network);
-    const journal = { key: uvm.key, interfaces: interfaces.map((nic) => nic.withCarrier) };
+    const coldXml = await this.parts.coldXml(instance, network);
+    const journal = { key: uvm.key, coldXml, interfaces: interfaces.map((nic) => nic.withCarrier) };
     const guest = new CloneGuest(domain, paths.directory, journal, this.parts.logger);
     this.guests.set(instance.uuid, guest);
     await timeline.phase('hotplug', async () => {
@@ -138,9 +139,7 @@ export class LibvirtUvmEngine implements UvmEngine {
       () => timeline.mark('ready'),
       () => undefined,
     );
-    await timeline.phase('define', async () =>
-      this.parts.connection.defineXml(await this.parts.coldXml(instance, network)),
-    );
+    await timeline.phase('define', () => this.parts.connection.defineXml(coldXml));
     await vifsPlugged;
     signal.throwIfAborted();
     return { how: 'uvm', ready };
@@ -180,6 +179,7 @@ export class LibvirtUvmEngine implements UvmEngine {
         await domain.destroy();
         return;
       }
+      if (!(await domain.isPersistent())) await connection.defineXml(journal.coldXml);
       const guest = new CloneGuest(domain, directory, journal, logger);
       this.guests.set(uuid, guest);
       // Takes as long as the guest does; the service does not wait for it.

@@ -19,6 +19,8 @@ const journalSchema = z.object({
   step: z.enum(['restoring', 'personalising', 'done']),
   /** The NICs as they are to be once the guest is someone: XML with their carrier on. */
   interfaces: z.array(z.string()),
+  /** The definition of its later starts; empty while `restoring`. */
+  coldXml: z.string(),
 });
 export type CloneJournal = z.infer<typeof journalSchema>;
 

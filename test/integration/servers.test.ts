@@ -1,16 +1,9 @@
 /** Servers on a real OpenStack: booted, used, restarted under, deleted without a trace. The image is a tiny one. */
-import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { z } from 'zod';
 import { ComputeProcess } from '../support/compute-process';
 import { CLOUD, NovaApi, type Server, waitFor } from '../support/nova-api';
-
-const run = promisify(execFile);
-const INSTANCES = join(CLOUD, 'lib', 'prebake', 'instances');
-const ALL_IN_ONE = join(__dirname, '..', '..', 'devstack', 'all-in-one');
+import { ALL_IN_ONE, run, taps, traces, waitForPing } from '../support/servers';
 
 describe('servers', () => {
   let nova: NovaApi;
@@ -46,12 +39,6 @@ describe('servers', () => {
     return nova.waitForStatus(await boot(name), 'ACTIVE');
   }
 
-  function addressOf(server: Server): string {
-    const address = Object.values(server.addresses)[0]?.[0]?.addr;
-    if (address === undefined) throw new Error(`server ${server.name} has no address`);
-    return address;
-  }
-
   function waitForReady(): Promise<true> {
     return waitFor(
       async () => ((await compute.get('/readyz')).status === 200 ? true : null),
@@ -60,51 +47,12 @@ describe('servers', () => {
     );
   }
 
-  /** What of a server can be found on the host and in the cloud. */
-  async function traces(server: Server): Promise<string[]> {
-    const found: string[] = [];
-    const { stdout: domains } = await run('virsh', ['-c', 'qemu:///system', 'list', '--all', '--uuid']);
-    if (domains.includes(server.id)) found.push('domain');
-    if (existsSync(join(INSTANCES, server.id))) found.push('files');
-    const ports = z
-      .object({ ports: z.array(z.object({ id: z.string() })) })
-      .parse(await nova.get('network', `/v2.0/ports?device_id=${server.id}`));
-    if (ports.ports.length > 0) found.push('port');
-    const { allocations } = z
-      .object({ allocations: z.record(z.string(), z.unknown()) })
-      .parse(await nova.get('placement', `/allocations/${server.id}`));
-    if (Object.keys(allocations).length > 0) found.push('allocation');
-    return found;
-  }
-
-  async function taps(): Promise<string[]> {
-    return (await readdir('/sys/class/net')).filter((name) => name.startsWith('tap'));
-  }
-
-  async function ping(address: string): Promise<boolean> {
-    const network = await nova.networkId('private');
-    try {
-      await run('ip', ['netns', 'exec', `qdhcp-${network}`, 'ping', '-c', '1', '-W', '1', address]);
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
-  function waitForPing(address: string): Promise<true> {
-    return waitFor(
-      async () => ((await ping(address)) ? true : null),
-      90_000,
-      () => `${address} does not answer`,
-    );
-  }
-
   it('boots one from an image, gives it its address, console and VNC, and deletes it without a trace', async () => {
     const before = await taps();
     const server = await active('whole-life');
     expect(server['OS-EXT-SRV-ATTR:host']).toBe('prebake');
     expect(server['OS-EXT-STS:power_state']).toBe(1);
-    await waitForPing(addressOf(server));
+    await waitForPing(nova, server);
     expect((await taps()).length).toBeGreaterThan(before.length);
 
     const { output } = z
@@ -121,10 +69,10 @@ describe('servers', () => {
     const { remote_console: vnc } = z.object({ remote_console: z.object({ url: z.string() }) }).parse(data);
     expect(vnc.url).toMatch(/^http:\/\/127\.0\.0\.1:6080\/vnc_auto\.html\?path=/);
 
-    expect(await traces(server)).toEqual(['domain', 'files', 'port', 'allocation']);
+    expect(await traces(nova, server)).toEqual(['domain', 'files', 'port', 'allocation']);
     await nova.delete(server.id);
     await nova.waitForGone(server.id);
-    expect(await traces(server)).toEqual([]);
+    expect(await traces(nova, server)).toEqual([]);
     await waitFor(
       async () => ((await taps()).length === before.length ? true : null),
       10_000,
@@ -138,17 +86,17 @@ describe('servers', () => {
     expect((await nova.waitForStatus(server.id, 'PAUSED'))['OS-EXT-STS:power_state']).toBe(3);
     await nova.action(server.id, { unpause: null });
     await nova.waitForStatus(server.id, 'ACTIVE');
-    await waitForPing(addressOf(server));
+    await waitForPing(nova, server);
     await nova.action(server.id, { reboot: { type: 'SOFT' } });
     await nova.waitForStatus(server.id, 'ACTIVE');
-    await waitForPing(addressOf(server));
+    await waitForPing(nova, server);
     await nova.action(server.id, { reboot: { type: 'HARD' } });
     await nova.waitForStatus(server.id, 'ACTIVE');
     await nova.action(server.id, { 'os-stop': null });
     expect((await nova.waitForStatus(server.id, 'SHUTOFF'))['OS-EXT-STS:power_state']).toBe(4);
     await nova.action(server.id, { 'os-start': null });
     await nova.waitForStatus(server.id, 'ACTIVE');
-    await waitForPing(addressOf(server));
+    await waitForPing(nova, server);
   });
 
   it('shows a guest that ends by itself as stopped within 10 s', async () => {
@@ -161,7 +109,7 @@ describe('servers', () => {
     const server = await active('survivor');
     await compute.kill();
     compute = await ComputeProcess.start();
-    await waitForPing(addressOf(server));
+    await waitForPing(nova, server);
     await run(ALL_IN_ONE, ['restart', 'rabbitmq']);
     // A cast to a host that has not come back to the broker yet is lost, with any compute service.
     await waitForReady();
@@ -198,7 +146,7 @@ describe('servers', () => {
   describe('that cannot be booted', () => {
     async function failed(id: string): Promise<Server> {
       const server = await nova.waitForStatus(id, 'ERROR');
-      expect(await traces(server)).toEqual([]);
+      expect(await traces(nova, server)).toEqual([]);
       return server;
     }
 
@@ -280,6 +228,6 @@ describe('servers', () => {
     compute = await ComputeProcess.start();
     const server = await nova.waitForStatus(id, 'ERROR');
     expect(server.fault?.message).toMatch(/restarted while it was building/);
-    expect((await traces(server)).filter((trace) => trace !== 'allocation')).toEqual([]);
+    expect((await traces(nova, server)).filter((trace) => trace !== 'allocation')).toEqual([]);
   });
 });

@@ -1,0 +1,115 @@
+/** Servers started from a µVM on a real OpenStack. The image is a tiny one: what its guest is told is tested elsewhere. */
+import { join } from 'node:path';
+import { z } from 'zod';
+import { ComputeProcess } from '../support/compute-process';
+import { NOVA_CONF, NovaApi, type Server, waitFor } from '../support/nova-api';
+import { ALL_IN_ONE, addressOf, run, traces, waitForPing } from '../support/servers';
+
+const PREBAKE = join(__dirname, '..', '..', 'dist', 'lib', 'cli', 'main.js');
+
+async function prebake(...args: string[]): Promise<unknown> {
+  const { stdout } = await run(process.execPath, [PREBAKE, '--config-file', NOVA_CONF, ...args, '--json']);
+  return JSON.parse(stdout);
+}
+
+describe('servers from a µVM', () => {
+  let nova: NovaApi;
+  let compute: ComputeProcess;
+  let image: string;
+  const made: string[] = [];
+
+  beforeAll(async () => {
+    nova = await NovaApi.login();
+    image = await nova.imageId('tiny');
+    compute = await ComputeProcess.start();
+    await run(ALL_IN_ONE, ['discover-hosts']);
+  });
+  afterEach(async () => {
+    for (const id of made.splice(0)) {
+      await nova.delete(id);
+      await nova.waitForGone(id);
+    }
+  });
+  afterAll(async () => {
+    await compute.stop();
+  });
+
+  async function boot(name: string, flavor = 'm1.small'): Promise<Server> {
+    const id = await nova.create({ name, image, flavor: await nova.flavorId(flavor) });
+    made.push(id);
+    return nova.waitForStatus(id, 'ACTIVE');
+  }
+
+  it('are baked beside the running service, by the command', async () => {
+    const listed = z.array(z.looseObject({ key: z.string(), state: z.string() }));
+    const baked = z.looseObject({ key: z.string() }).parse(await prebake('bake', image));
+    expect(listed.parse(await prebake('cache', 'ls'))).toContainEqual(
+      expect.objectContaining({ key: baked.key, state: 'ok' }),
+    );
+  });
+
+  it('run with what their flavor gives, reachable at their own addresses, and go without a trace', async () => {
+    const servers = [await boot('first'), await boot('second')];
+    for (const server of servers) {
+      const record = await compute.waitForReady(server.id);
+      expect(record.how).toBe('uvm');
+      const marks = record.marks.map((mark) => mark.name);
+      expect(marks).toEqual(
+        expect.arrayContaining(['rpc_received', 'running', 'active', 'identity', 'ready']),
+      );
+      await waitForPing(nova, server);
+      const { stdout } = await run('virsh', ['-c', 'qemu:///system', 'dominfo', server.id]);
+      expect(stdout).toMatch(/CPU\(s\): +2$/m);
+      expect(stdout).toMatch(/Max memory: +2097152 KiB$/m);
+    }
+    expect(new Set(servers.map(addressOf)).size).toBe(2);
+    for (const server of servers) {
+      await nova.delete(server.id);
+      await nova.waitForGone(server.id);
+      expect(await traces(nova, server)).toEqual([]);
+    }
+  });
+
+  it('stop, start and reboot from their own disks', async () => {
+    const server = await boot('afterlife');
+    await compute.waitForReady(server.id);
+    await nova.action(server.id, { 'os-stop': null });
+    await nova.waitForStatus(server.id, 'SHUTOFF');
+    await nova.action(server.id, { 'os-start': null });
+    await waitForPing(nova, await nova.waitForStatus(server.id, 'ACTIVE'));
+    await nova.action(server.id, { reboot: { type: 'HARD' } });
+    await waitForPing(nova, await nova.waitForStatus(server.id, 'ACTIVE'));
+  });
+
+  it('get their identity and network though the service is killed as soon as they are active', async () => {
+    const server = await boot('orphaned');
+    await compute.kill();
+    compute = await ComputeProcess.start();
+    await waitForPing(nova, server);
+    expect((await nova.show(server.id))?.status).toBe('ACTIVE');
+  });
+
+  it('are deleted while they are being built', async () => {
+    const id = await nova.create({ name: 'unwanted', image, flavor: await nova.flavorId('m1.small') });
+    made.push(id);
+    await waitFor(
+      async () => ((await nova.show(id))?.['OS-EXT-SRV-ATTR:host'] === 'prebake' ? true : null),
+      30_000,
+      () => 'the build did not begin',
+    );
+    await nova.delete(id);
+    await nova.waitForGone(id);
+    await waitFor(
+      async () => ((await traces(nova, { id })).length === 0 ? true : null),
+      30_000,
+      () => 'something is left',
+    );
+  });
+
+  it('boot cold, with the reason, where the flavor is smaller than the µVM', async () => {
+    const server = await boot('small', 'm1.micro');
+    const record = await compute.boot(server.id);
+    expect(record).toMatchObject({ how: 'cold', outcome: 'active' });
+    expect(record?.why).toMatch(/128 MiB/);
+  });
+});

@@ -81,12 +81,12 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     });
   }
 
-  /** Makes a driver; it touches nothing before `initHost`. */
+  /** Makes a driver; it touches nothing before `connect` or `initHost`. */
   static create(options: DriverOptions): LibvirtDriver {
     return new LibvirtDriver(options);
   }
 
-  /** What the driver is made of, for bakes. @throws HypervisorUnavailable before `initHost` */
+  /** What the driver is made of, for bakes. @throws HypervisorUnavailable before `connect` */
   get parts(): DriverParts {
     if (this.openParts === undefined)
       throw new HypervisorUnavailable('The driver is not connected to libvirtd yet');
@@ -94,10 +94,25 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
   }
 
   async initHost(): Promise<void> {
+    await this.connect();
+    try {
+      await this.images.removeUnfinished();
+      await this.uvm?.recover();
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Connects and finds out what this host can do; what others left or are doing here stays as it is. Enough for a bake
+   * beside a running service.
+   * @throws as `initHost`
+   */
+  async connect(): Promise<void> {
     const { config, logger } = this.options;
     const { virtType, connectionUri } = config.libvirt;
     await mkdir(config.default.instancesPath, { recursive: true });
-    await this.images.init();
     const connection = await LibvirtConnection.open({ uri: connectionUri || DEFAULT_URI, logger });
     try {
       const capabilities = await readHostCapabilities(connection, virtType);
@@ -115,7 +130,6 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
         logger,
       };
       this.uvm = this.options.uvm?.(this.openParts);
-      await this.uvm?.initHost();
     } catch (error) {
       this.openConnection = undefined;
       this.openParts = undefined;

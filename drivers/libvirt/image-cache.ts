@@ -47,8 +47,8 @@ export class ImageCache {
     this.directory = join(instancesPath, '_base');
   }
 
-  /** Makes the directory and removes what interrupted downloads left. */
-  async init(): Promise<void> {
+  /** Removes what interrupted fetches left; not while another process may be fetching for itself. */
+  async removeUnfinished(): Promise<void> {
     await mkdir(this.directory, { recursive: true });
     const left = (await readdir(this.directory)).filter((name) => name.includes(UNFINISHED));
     await Promise.all(left.map((name) => rm(join(this.directory, name), { force: true })));

@@ -25,7 +25,7 @@ export interface DriverParts {
 /** Restores µVMs for `spawn`, and makes and proves them for the baker. */
 export interface UvmEngine extends TemplateDriver {
   /** Puts in order what a crash left of restores and bakes; the connection stands. */
-  initHost(): Promise<void>;
+  recover(): Promise<void>;
   /**
    * Brings a server up from a µVM and leaves it defined with its cold XML. `base` is the image of the µVM; bridges of
    * `request.network` exist once that promise and `plugged` have settled. On failure the caller removes the domain and

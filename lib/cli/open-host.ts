@@ -47,10 +47,11 @@ async function openBakery(
     config,
     glance,
     logger,
-    uvm: (parts) => new BakingEngine(parts, uvmSettings(config)),
+    uvm: (parts) => new LibvirtUvmEngine(parts, uvmSettings(config)),
   });
   try {
-    await driver.initHost();
+    // Servers, and what a crash left of them, are the business of the service, which may be running right now.
+    await driver.connect();
   } catch (error) {
     await cache.close();
     throw error;
@@ -66,13 +67,6 @@ async function openBakery(
       await cache.close();
     },
   };
-}
-
-/** Servers, and what a crash left of them, are the business of the service, which may be running right now. */
-class BakingEngine extends LibvirtUvmEngine {
-  override initHost(): Promise<void> {
-    return Promise.resolve();
-  }
 }
 
 function uvmSettings({ prebake }: Config): UvmSettings {

@@ -183,7 +183,7 @@ describe('base images', () => {
   ])('what Glance says must be bootable and true', async (image, message) => {
     const cache = cacheOf({ download: (_id, toPath) => writeFile(toPath, 'disk') });
     await expect(cache.ensure(image, never)).rejects.toThrow(message);
-    await cache.init();
+    await cache.removeUnfinished();
     expect(await readdir(cache.directory)).toEqual([]);
   });
 });

@@ -48,7 +48,7 @@ export class LibvirtUvmEngine implements UvmEngine {
     private readonly settings: UvmSettings,
   ) {}
 
-  async initHost(): Promise<void> {
+  async recover(): Promise<void> {
     for (const domain of await this.parts.connection.listAll()) {
       if (domain.name.startsWith(BAKE_PREFIX)) await this.endIfLeftover(domain);
     }

@@ -162,7 +162,7 @@ export class GuestAccess {
   /** Resolves when an ssh server answers at the address with its greeting. */
   async waitForSsh(address: string, timeoutMs: number): Promise<void> {
     const greeting = 'exec 3<>"/dev/tcp/$0/22" && read -r line <&3 && [[ $line == SSH-* ]]';
-    const loop = `until timeout 0.5 bash -c '${greeting}' "$0" 2>/dev/null; do sleep 0.1; done`;
+    const loop = `until timeout 2 bash -c '${greeting}' "$0" 2>/dev/null; do sleep 0.1; done`;
     await this.inNamespace(['bash', '-c', loop, address], timeoutMs);
   }
 

@@ -102,7 +102,10 @@ export interface UvmPlatform {
   readonly maxMemoryMb: number;
 }
 
-/** How a server came up. */
+/**
+ * How a server came up. `ready` of a clone rejects when it did not get its identity or resources: with InstanceNotFound
+ * when it was ended on purpose before.
+ */
 export type SpawnOutcome =
   | { readonly how: 'uvm'; readonly ready: Promise<GuestReady> }
   | { readonly how: 'cold'; readonly why: string };

@@ -10,6 +10,7 @@ import {
   HypervisorUnavailable,
   InstanceNotFound,
   InstanceNotRunning,
+  VirtualInterfaceCreateException,
 } from '../../lib/exceptions';
 import type { NetworkInfo } from '../../lib/objects';
 import { PowerState } from '../driver';
@@ -198,6 +199,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     await this.busyWith(uuid, async () => {
       const domain = await this.connection.lookupByUuid(uuid);
       if (await isOff(domain)) return;
+      await this.uvm?.forget(uuid);
       // A paused guest cannot react to the button.
       const asked = timeoutMs > 0 && (await this.getPowerState(uuid)) === PowerState.RUNNING;
       if (asked && (await shutDown(this.connection, domain, timeoutMs))) return;
@@ -216,6 +218,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
   async softReboot(uuid: string, timeoutMs: number): Promise<boolean> {
     return await this.busyWith(uuid, async () => {
       const domain = await this.connection.lookupByUuid(uuid);
+      await this.uvm?.forget(uuid);
       if (!(await shutDown(this.connection, domain, timeoutMs))) return false;
       await domain.start({ paused: false });
       return true;
@@ -225,6 +228,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
   async hardReboot(instance: InstanceSpec, network: NetworkInfo): Promise<void> {
     await this.busyWith(instance.uuid, async () => {
       const domain = await this.connection.lookupByUuid(instance.uuid);
+      await this.uvm?.forget(instance.uuid);
       if (!(await isOff(domain))) await pullPlug(domain);
       await this.startAfresh(domain, instance, network);
     });
@@ -291,6 +295,8 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
       return await engine.restoreClone(request, uvm, { paths, base, plugged });
     } catch (error) {
       signal.throwIfAborted();
+      // A port that is not wired would not be for a cold boot either.
+      if (error instanceof VirtualInterfaceCreateException) throw error;
       const why = `restoring µVM ${uvm.key} failed: ${describeError(error)}`;
       this.options.logger.error(
         { err: error, instance: instance.uuid, uvm: uvm.key },
@@ -304,7 +310,6 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
   /** Defines a stopped server anew and starts it. */
   private async startAfresh(domain: Domain, instance: InstanceSpec, network: NetworkInfo): Promise<void> {
     const xml = await this.coldXml(instance, network);
-    await this.uvm?.forget(instance.uuid);
     await ensureBridges(network);
     // A transient domain (a clone whose service died before it was defined) is gone with its guest.
     await domain.removeManagedSave().catch(ignoreNotFound);
@@ -328,6 +333,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
 
   /** Removes domain, taps and files of a server; what is not there is fine. */
   private async removeAll(uuid: string): Promise<void> {
+    await this.uvm?.forget(uuid);
     try {
       const domain = await this.connection.lookupByUuid(uuid);
       const { taps } = viewDomain(await domain.xmlDesc());
@@ -337,7 +343,6 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     } catch (error) {
       if (!(error instanceof InstanceNotFound)) throw error;
     }
-    await this.uvm?.forget(uuid);
     await this.instances.remove(uuid);
   }
 

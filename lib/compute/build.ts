@@ -322,21 +322,23 @@ class BuildAttempt {
       // Deleted or stopped before it was ready: nothing is wrong with the µVM.
       if (error instanceof InstanceNotFound) throw error;
       const why = `the µVM clone did not become ready: ${describeError(error)}`;
-      this.log.error(`${why}; booting the server cold`);
-      await this.parts.squirrel.quarantine(uvmKey, why);
-      await this.bootColdInstead(why, network, identity);
+      await this.bootColdInstead(uvmKey, why, network, identity);
     }
   }
 
   private async bootColdInstead(
+    uvmKey: string,
     why: string,
     network: Promise<NetworkInfo>,
     identity: Promise<InstanceIdentity>,
   ): Promise<void> {
-    const { driver, locks, records } = this.parts;
+    const { driver, locks, records, squirrel } = this.parts;
     await locks.run(this.instance.uuid, async (signal) => {
       const current = await records.get(this.context, this.instance.uuid);
-      if (current.taskState !== null || current.vmState !== VmState.ACTIVE) return;
+      // Stopped meanwhile: its disk is sealed, the next start makes it its server.
+      if (current.vmState !== VmState.ACTIVE) return;
+      this.log.error(`${why}; booting the server cold`);
+      await squirrel.quarantine(uvmKey, why);
       try {
         await driver.destroy(this.spec);
         await driver.spawn({

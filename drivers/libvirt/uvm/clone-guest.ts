@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino';
 import { GateClient, GateClosed, type Identification, type IdentifyMessage } from '../../../lib/bake';
-import { describeError } from '../../../lib/exceptions';
+import { InstanceNotFound, describeError } from '../../../lib/exceptions';
 import type { GuestReady } from '../../driver';
 import type { Domain } from '../domain';
 import { writeJournal, type CloneJournal } from './journal';
@@ -21,6 +21,8 @@ export class CloneGuest {
   private gate: GateClient | undefined;
   /** Whoever let go of the channel does not want to hear that it is closed. */
   private released = false;
+  /** The journal says that it is a server like any other. */
+  private closed = false;
 
   constructor(
     private readonly domain: Domain,
@@ -43,18 +45,19 @@ export class CloneGuest {
 
   /**
    * Follows a resumed guest: carrier on once it is someone and Neutron has plugged its ports, journal closed, gate let go
-   * when it is done. @returns its report when all its resources arrived
+   * when it is done.
+   * @returns its report when all its resources arrived; rejects with InstanceNotFound once `release` was called
    */
   follow(identification: Identification, plugged: Promise<void>): Promise<GuestReady> {
     const carrier = Promise.all([identification.identity, plugged]).then(() => this.giveCarrier());
-    const ready = Promise.all([identification.ready, carrier]).then(([report]) => report);
-    ready.catch((error: unknown) => {
-      if (this.released || error instanceof GateClosed) return;
-      this.logger.error(
-        { uvm: this.journal.key, instance: this.domain.uuid },
-        `the clone did not become ready: ${describeError(error)}`,
-      );
-    });
+    const ready = Promise.all([identification.ready, carrier]).then(
+      ([report]) => report,
+      (error: unknown) => {
+        if (!this.released) throw error;
+        throw new InstanceNotFound('the clone was ended before it was ready', { cause: error });
+      },
+    );
+    ready.catch(() => undefined);
     identification.done
       .then(() => this.gate?.bye())
       .catch((error: unknown) => {
@@ -69,7 +72,7 @@ export class CloneGuest {
     return ready;
   }
 
-  /** After a restart of the service: asks the guest who it is and gives it its carrier when it is who it should be. */
+  /** After a restart of the service: asks the guest who it is and gives it its carrier when it is who it should be; boots it cold when it is not. */
   async recover(socketPath: string): Promise<void> {
     try {
       await this.connect(socketPath);
@@ -80,19 +83,45 @@ export class CloneGuest {
       });
       await this.giveCarrier();
       await this.gate?.bye();
+    } catch (error) {
+      if (this.released) return;
+      this.logger.error(
+        { uvm: this.journal.key, instance: this.domain.uuid },
+        `the clone did not become its server, booting it cold: ${describeError(error)}`,
+      );
+      await this.restartCold();
     } finally {
       this.release();
     }
   }
 
+  /** The guest is being switched off, restarted or removed: it is no clone any more, whatever it had got to. */
+  async abandon(): Promise<void> {
+    this.release();
+    await this.close();
+  }
+
   /** Lets go of the gate's channel. Idempotent. */
-  release(): void {
+  private release(): void {
     this.released = true;
     this.gate?.close();
   }
 
+  private async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    await writeJournal(this.directory, { ...this.journal, step: 'done' });
+  }
+
   private async giveCarrier(): Promise<void> {
     for (const xml of this.journal.interfaces) await this.domain.updateDevice(xml);
-    await writeJournal(this.directory, { ...this.journal, step: 'done' });
+    await this.close();
+  }
+
+  /** The disk of a guest that did not become its server is sealed: a cold boot makes it that, as any first boot would. */
+  private async restartCold(): Promise<void> {
+    await this.domain.destroy();
+    await this.close();
+    await this.domain.start({ paused: false });
   }
 }

@@ -145,10 +145,10 @@ export class LibvirtUvmEngine implements UvmEngine {
     return { how: 'uvm', ready };
   }
 
-  forget(uuid: string): Promise<void> {
-    this.guests.get(uuid)?.release();
+  async forget(uuid: string): Promise<void> {
+    const guest = this.guests.get(uuid);
     this.guests.delete(uuid);
-    return Promise.resolve();
+    await guest?.abandon();
   }
 
   /** A bake or a proof whose scratch is gone has lost its process. */
@@ -186,7 +186,7 @@ export class LibvirtUvmEngine implements UvmEngine {
       guest
         .recover(join(directory, 'gate'))
         .catch((error: unknown) =>
-          logger.error({ instance: uuid }, `the clone has no network: ${describeError(error)}`),
+          logger.error({ instance: uuid }, `the clone could not be recovered: ${describeError(error)}`),
         );
     } catch (error) {
       if (!(error instanceof InstanceNotFound)) {

@@ -66,10 +66,10 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
         signal,
       }),
     );
-    const baker = closing('baker', Baker.create({ squirrel, driver, config, logger }));
-    const templates = Templates.create({ squirrel, baker, config, logger });
-
     const metrics = new Metrics();
+    const onEnded = metrics.bakeEnded.bind(metrics);
+    const baker = closing('baker', Baker.create({ squirrel, driver, config, logger, onEnded }));
+    const templates = Templates.create({ squirrel, baker, config, logger });
     const boots = new BootRecorder(metrics);
     const conductor = new Conductor(messaging, { timeoutMs: 5_000 });
     let up = false;

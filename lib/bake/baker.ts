@@ -43,6 +43,8 @@ export interface BakerParts {
   readonly driver: TemplateDriver;
   readonly config: BakeConfig;
   readonly logger: Logger;
+  /** Hears of each bake that ended, and how long it took in hand. */
+  readonly onEnded?: (outcome: 'made' | 'failed', durationMs: number) => void;
 }
 
 /** How one caller follows or gives up a bake. */
@@ -145,6 +147,8 @@ export class Baker {
     const timeoutMs = config.prebake.bakeTimeoutS * 1000;
     const deadline = AbortSignal.timeout(timeoutMs);
     const signal = AbortSignal.any([job.abort.signal, deadline]);
+    const beganAt = performance.now();
+    let outcome: 'made' | 'failed' = 'failed';
     try {
       signal.throwIfAborted();
       const platform = await driver.platform();
@@ -164,6 +168,7 @@ export class Baker {
       });
       const elapsedMs = Math.round(performance.now() - job.startedAt);
       logger.info({ image: image.id, key, elapsedMs, addedBytes: manifest.addedBytes }, 'baked');
+      outcome = 'made';
       return manifest;
     } catch (error) {
       const late = deadline.aborted && !job.abort.signal.aborted;
@@ -172,6 +177,7 @@ export class Baker {
       logger.error({ err: failure, image: image.id }, 'bake failed');
       throw failure;
     } finally {
+      this.parts.onEnded?.(outcome, performance.now() - beganAt);
       this.jobs.delete(image.id);
     }
   }

@@ -323,6 +323,7 @@ class BuildAttempt {
       if (error instanceof InstanceNotFound) throw error;
       const why = `the µVM clone did not become ready: ${describeError(error)}`;
       await this.bootColdInstead(uvmKey, why, network, identity);
+      throw new Error(`${why}; the server was booted cold instead`, { cause: error });
     }
   }
 

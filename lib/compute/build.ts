@@ -35,15 +35,18 @@ const EVENT = 'compute__do_build_and_run_instance';
 
 /** What builds work with. */
 export interface BuilderParts {
-  readonly driver: ComputeDriver;
-  readonly templates: Templates;
-  readonly squirrel: Squirrel;
+  readonly driver: Pick<ComputeDriver, 'spawn' | 'destroy'>;
+  readonly templates: Pick<Templates, 'find' | 'wanted'>;
+  readonly squirrel: Pick<Squirrel, 'quarantine'>;
   readonly records: InstanceRecords;
-  readonly tracker: ResourceTracker;
-  readonly networks: ServerNetworks;
-  readonly placement: Placement;
-  readonly conductor: ConductorTasks;
-  readonly scheduler: SchedulerNews;
+  readonly tracker: Pick<
+    ResourceTracker,
+    'nodeName' | 'track' | 'release' | 'publish' | 'buildSucceeded' | 'buildFailed'
+  >;
+  readonly networks: Pick<ServerNetworks, 'allocate' | 'deallocate'>;
+  readonly placement: Pick<Placement, 'deleteAllocations'>;
+  readonly conductor: Pick<ConductorTasks, 'buildInstances'>;
+  readonly scheduler: Pick<SchedulerNews, 'instanceUpdated'>;
   readonly events: ExternalEvents;
   readonly locks: InstanceLocks;
   readonly boots: BootRecorder;
@@ -364,7 +367,8 @@ class BuildAttempt {
     const { networks, records, tracker } = this.parts;
     const { context, instance, request } = this;
     tracker.release(instance.uuid);
-    await this.saves.settled().catch(() => undefined);
+    // What comes next writes the server's states itself; no save of this attempt may come after it.
+    await this.saves.stop();
     const networkInfo = await network.catch(() => null);
     const steps: (() => Promise<unknown>)[] =
       networkInfo === null

@@ -10,13 +10,14 @@
 export class SaveChain {
   private tail: Promise<void> = Promise.resolve();
   private failure: { readonly error: unknown } | null = null;
+  private stopped = false;
 
   constructor(private readonly onFailure: (error: unknown) => void) {}
 
   /** Runs `write` after all earlier ones; skipped when one of them failed. */
   push(write: () => Promise<unknown>): void {
     this.tail = this.tail.then(async () => {
-      if (this.failure !== null) return;
+      if (this.failure !== null || this.stopped) return;
       try {
         await write();
       } catch (error) {
@@ -24,6 +25,12 @@ export class SaveChain {
         this.onFailure(error);
       }
     });
+  }
+
+  /** Drops the writes that have not begun, now and later; resolves when none is under way. */
+  async stop(): Promise<void> {
+    this.stopped = true;
+    await this.tail;
   }
 
   /** Resolves when all writes pushed so far are done; rejects with the error of the one that failed. */

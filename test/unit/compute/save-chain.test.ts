@@ -29,4 +29,22 @@ describe('SaveChain', () => {
     expect(failures).toEqual([wrong]);
     expect(reached).toBe(false);
   });
+
+  it('once stopped, finishes the write under way and begins no other', async () => {
+    const done: string[] = [];
+    const chain = new SaveChain(() => undefined);
+    let release: () => void = () => undefined;
+    chain.push(async () => {
+      await new Promise<void>((resolve) => (release = resolve));
+      done.push('under way');
+    });
+    chain.push(() => Promise.resolve(done.push('waiting')));
+    await new Promise(setImmediate);
+    const stopped = chain.stop();
+    release();
+    await stopped;
+    chain.push(() => Promise.resolve(done.push('late')));
+    await chain.settled();
+    expect(done).toEqual(['under way']);
+  });
 });

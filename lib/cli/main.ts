@@ -6,6 +6,7 @@ process.env.UV_THREADPOOL_SIZE ??= '32';
 import { access } from 'node:fs/promises';
 import { createLogger } from '../log';
 import { readVersion } from '../version';
+import { openDoctor } from './open-doctor';
 import { openHost } from './open-host';
 import { EXIT, Output } from './output';
 import { run } from './run';
@@ -38,6 +39,7 @@ async function main(): Promise<void> {
   process.exitCode = await run(process.argv.slice(2), {
     version: readVersion(),
     openHost: (configFiles) => openHost(configFiles, logger),
+    openDoctor: (configFiles) => openDoctor(configFiles, logger),
     defaultConfigFiles: existingConfigFiles,
     output: new Output(process.stdout, process.stderr),
     signal: interrupt.signal,

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { bake } from './bake-command';
 import { showBoots } from './boots-command';
 import { configurationReference } from '../config';
+import { type Examination, doctor } from './doctor-command';
 import { listCache, removeFromCache, showCache, verifyCache } from './cache-commands';
 import type { Cache, Host, OpenHost } from './host';
 import type { Output } from './output';
@@ -10,6 +11,8 @@ import type { Output } from './output';
 export interface ProgramParts {
   readonly version: string;
   readonly openHost: OpenHost;
+  /** The checks of this host; a wrong configuration is one of their findings. */
+  readonly openDoctor: (configFiles: readonly string[]) => Promise<Examination>;
   /** Used when no --config-file is given; of these, those that exist. */
   readonly defaultConfigFiles: () => Promise<readonly string[]>;
   readonly output: Output;
@@ -50,14 +53,16 @@ Examples:
   prebake boots                     how the last servers started
   prebake boots SERVER-UUID         where the milliseconds of one went
   prebake config check              is the configuration right?
+  prebake doctor                    what is missing on this host, and the fix
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
     );
 
-  const openHost = async (): Promise<Host> => {
+  const configFiles = async (): Promise<readonly string[]> => {
     const { configFile } = program.opts<{ configFile: readonly string[] }>();
-    return parts.openHost(configFile.length > 0 ? configFile : await parts.defaultConfigFiles());
+    return configFile.length > 0 ? configFile : parts.defaultConfigFiles();
   };
+  const openHost = async (): Promise<Host> => parts.openHost(await configFiles());
   const withCache = async (work: (cache: Cache) => Promise<void>): Promise<void> => {
     const cache = await (await openHost()).openCache();
     try {
@@ -111,6 +116,15 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
     .option(...JSON_OPTION)
     .action(async (server: string | undefined, options: JsonOption) => {
       await showBoots(await openHost(), output, server, options.json === true);
+    });
+
+  program
+    .command('doctor')
+    .description('check every precondition of the service on this host; exit code 1 when one does not hold')
+    .option(...JSON_OPTION)
+    .action(async (options: JsonOption) => {
+      const examination = await parts.openDoctor(await configFiles());
+      await doctor(examination, output, { json: options.json === true, signal: parts.signal });
     });
 
   program

@@ -10,6 +10,7 @@ export {
   TransportUrlError,
 } from './errors';
 export { Messaging } from './messaging';
+export { parseTransportUrl } from './transport-url';
 export type {
   CallOptions,
   CastOptions,

@@ -95,6 +95,7 @@ class World {
     return run(args, {
       version: '1.2.3',
       signal: this.abort.signal,
+      openDoctor: () => Promise.reject(new Error('not in this test')),
       defaultConfigFiles: () => Promise.resolve(['/etc/nova/nova.conf']),
       output: new Output(
         { write: (text) => (this.stdout += text) },

@@ -1,0 +1,52 @@
+/** The cache of µVMs: which of them are offered, and what is wrong with the others. Reads manifests, not pages. */
+import type { CacheEntry } from '../squirrel';
+import { type Check, fail, ok, warn } from './check';
+import type { Machine } from './machine';
+
+const SHORT_KEY = 12;
+
+/** The part of the cache that is looked at. */
+export interface ListedCache {
+  list(): Promise<readonly CacheEntry[]>;
+  close(): Promise<void>;
+}
+
+export function cacheCheck(machine: Machine, directory: string, open: () => Promise<ListedCache>): Check {
+  return {
+    name: 'cache',
+    fix: `see that ${directory} can be written to`,
+    run: async () => {
+      // Opening makes the directory, and a doctor changes nothing.
+      if ((await machine.list(directory)).length === 0) {
+        return ok(`nothing in ${directory} yet: servers boot cold until their image is baked`);
+      }
+      const cache = await open();
+      try {
+        return judge(await cache.list(), directory);
+      } finally {
+        await cache.close();
+      }
+    },
+  };
+}
+
+function judge(entries: readonly CacheEntry[], directory: string): ReturnType<typeof ok> {
+  if (entries.length === 0)
+    return ok(`no µVM in ${directory} yet: servers boot cold until their image is baked`);
+  const offered = entries.filter((entry) => entry.state === 'ok').length;
+  const detail = `${offered} of ${entries.length} µVMs in ${directory} are offered`;
+  const say = (entry: CacheEntry): string =>
+    entry.state === 'ok' ? '' : `${entry.key.slice(0, SHORT_KEY)} is ${entry.state}: ${entry.reason}`;
+  const unreadable = entries.filter((entry) => entry.state === 'unreadable');
+  const [broken] = unreadable;
+  if (broken !== undefined) {
+    return fail(
+      `${detail}; ${unreadable.map(say).join('; ')}`,
+      `prebake cache rm ${broken.key.slice(0, SHORT_KEY)}, then bake its image again; check the disk`,
+    );
+  }
+  const aside = entries.filter((entry) => entry.state === 'quarantined');
+  const [first] = aside;
+  if (first === undefined) return ok(`${detail} (prebake cache verify reads every page)`);
+  return warn(`${detail}; ${aside.map(say).join('; ')}`, `prebake bake ${first.manifest.image.id}`);
+}

@@ -38,7 +38,7 @@ export interface BuilderParts {
   readonly records: InstanceRecords;
   readonly tracker: Pick<
     ResourceTracker,
-    'nodeName' | 'track' | 'release' | 'publish' | 'buildSucceeded' | 'buildFailed'
+    'nodeName' | 'claim' | 'track' | 'release' | 'publish' | 'buildSucceeded' | 'buildFailed'
   >;
   readonly networks: Pick<ServerNetworks, 'allocate' | 'deallocate'>;
   readonly placement: Pick<Placement, 'deleteAllocations'>;
@@ -91,7 +91,7 @@ export class BuildAttempt {
     for (const promise of [network, identity]) promise.catch(() => undefined);
     try {
       this.refuseUnsupported();
-      tracker.track(this.instance);
+      tracker.claim(this.instance);
       const template = await this.timeline.phase('template', () =>
         templates.find(this.request.image, this.spec.flavor),
       );

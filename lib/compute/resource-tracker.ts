@@ -38,16 +38,18 @@ interface Usage {
 
 /** What a tracker works with. */
 export interface ResourceTrackerParts {
-  readonly driver: ComputeDriver;
+  readonly driver: Pick<ComputeDriver, 'getAvailableResource'>;
   readonly hosts: HostRecords;
   readonly instances: InstanceRecords;
-  readonly placement: Placement;
+  readonly placement: Pick<Placement, 'ensureProvider' | 'setInventory' | 'setTraits'>;
   readonly config: Config;
 }
 
 /** Keeps the host's records in step with the host. */
 export class ResourceTracker {
   private readonly usage = new Map<string, Usage>();
+  /** Servers being built: the database may not know yet that they are here. */
+  private readonly claimed = new Set<string>();
   private node: ComputeNode | null = null;
   private resources: HostResources | null = null;
   private publishing: Promise<void> = Promise.resolve();
@@ -84,14 +86,23 @@ export class ResourceTracker {
     this.resources = await this.parts.driver.getAvailableResource();
     const instances = await this.parts.instances.listOnNode(context, this.nodeName);
     const present = new Set(instances.map((instance) => instance.uuid));
-    for (const uuid of [...this.usage.keys()]) if (!present.has(uuid)) this.usage.delete(uuid);
+    for (const uuid of [...this.usage.keys()]) {
+      if (!present.has(uuid) && !this.claimed.has(uuid)) this.usage.delete(uuid);
+    }
     for (const instance of instances) this.track(instance);
     await this.publishPlacement();
     await this.publish(context);
   }
 
+  /** Counts a server that is about to be built here; `track` or `release` ends the claim. */
+  claim(instance: Instance): void {
+    this.track(instance);
+    this.claimed.add(instance.uuid);
+  }
+
   /** Counts a server from now on, and again when its states change; one that no longer takes anything is forgotten. */
   track(instance: Instance): void {
+    this.claimed.delete(instance.uuid);
     if (instance.vmState === VmState.DELETED || instance.vmState === VmState.SHELVED_OFFLOADED) {
       this.usage.delete(instance.uuid);
       return;
@@ -110,6 +121,7 @@ export class ResourceTracker {
 
   /** Forgets a server. */
   release(uuid: string): void {
+    this.claimed.delete(uuid);
     this.usage.delete(uuid);
   }
 

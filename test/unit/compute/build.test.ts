@@ -58,6 +58,7 @@ function world(
     records,
     tracker: {
       nodeName: 'node',
+      claim: () => undefined,
       track: () => undefined,
       release: note('claim released', undefined),
       publish: () => Promise.resolve(),

@@ -21,7 +21,7 @@ import { type Logger, createLogger } from './log';
 import { Messaging, type MessagingOptions, RequestContext } from './messaging';
 import { Conductor } from './objects';
 import { BootRecorder, Metrics, createSidecar } from './sidecar';
-import { Squirrel } from './squirrel';
+import { Squirrel, squirrelOptions } from './squirrel';
 import { readVersion } from './version';
 
 const DEFAULT_CONFIG_FILES = ['/etc/nova/nova.conf'];
@@ -41,10 +41,7 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
   };
   try {
     const { glance, neutron, placement } = createClients(config, logger);
-    const squirrel = closing(
-      'squirrel',
-      await Squirrel.open({ directory: config.prebake.cacheDirectory, logger }),
-    );
+    const squirrel = closing('squirrel', await Squirrel.open(squirrelOptions(config, logger)));
     const { maxVcpus, maxMemoryMb, gateTimeoutS } = config.prebake;
     const uvmSettings = { maxVcpus, maxMemoryMb, gateTimeoutMs: gateTimeoutS * 1000 };
     const driver = closing(

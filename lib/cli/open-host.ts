@@ -7,15 +7,14 @@ import { type Config, ConfigError, loadConfig } from '../config';
 import type { Logger } from '../log';
 import { type Glance, type GlanceImage } from '../openstack';
 import { sidecarUrl } from '../sidecar';
-import { Squirrel } from '../squirrel';
+import { Squirrel, squirrelOptions } from '../squirrel';
 import type { Bakery, Cache, Host } from './host';
 import { CommandError, EXIT } from './output';
 
 /** @throws CommandError that names every wrong option */
 export async function openHost(configFiles: readonly string[], logger: Logger): Promise<Host> {
   const config = await readConfig(configFiles);
-  const openCache = (): Promise<Squirrel> =>
-    Squirrel.open({ directory: config.prebake.cacheDirectory, logger });
+  const openCache = (): Promise<Squirrel> => Squirrel.open(squirrelOptions(config, logger));
   return {
     name: config.default.host,
     configFiles,

@@ -39,3 +39,13 @@ export class UnsupportedFormat extends SquirrelError {
 
 /** Another process keeps changing the cache for longer than the caller wants to wait. */
 export class CacheBusy extends SquirrelError {}
+
+/** The base file of a µVM's image is not on this host; it can be fetched again, and the µVM is as good as before then. */
+export class ImageMissing extends SquirrelError {
+  constructor(readonly path: string) {
+    super(`the image's base file ${path}, which the µVM has pages in, is not there`);
+  }
+}
+
+/** There is less room on the cache's file system than the host should be left with. */
+export class NoRoom extends SquirrelError {}

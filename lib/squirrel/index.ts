@@ -1,5 +1,15 @@
 /** The cache of µVMs of this host: deduplicated, compressed, verified; see docs/formats.md. */
-export { CacheBusy, DamagedFile, SquirrelError, UnknownUvm, UnsupportedFormat } from './errors';
+export {
+  CacheBusy,
+  DamagedFile,
+  ImageMissing,
+  NoRoom,
+  SquirrelError,
+  UnknownUvm,
+  UnsupportedFormat,
+} from './errors';
 export type { StoredFile, UvmDescription, UvmFileName, UvmManifest } from './manifest';
 export { Squirrel } from './squirrel';
-export type { CacheEntry, SquirrelOptions, UvmDraft, VerifyReport } from './squirrel';
+export { squirrelOptions } from './options';
+export type { SquirrelOptions } from './options';
+export type { CacheEntry, UvmDraft, VerifyReport } from './squirrel';

@@ -11,6 +11,7 @@
  *   bakes/                 the baker's scratch
  *   staging/               files that are being written, named after their process
  */
+import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { UvmFileName } from './manifest';
 
@@ -33,7 +34,14 @@ export class CacheLayout {
   readonly bakes: string;
   readonly staging: string;
 
-  constructor(readonly directory: string) {
+  /**
+   * @param images where the base files of images are, named as Nova names them: nova/virt/libvirt/imagecache.py,
+   *   get_cache_fname
+   */
+  constructor(
+    readonly directory: string,
+    readonly images: string,
+  ) {
     this.marker = join(directory, '.prebake-cache');
     this.lock = join(directory, 'lock');
     this.uvms = join(directory, 'uvms');
@@ -49,6 +57,10 @@ export class CacheLayout {
     return [this.uvms, this.maps, this.packs, this.quarantine, this.materialised, this.bakes, this.staging];
   }
 
+  /** The base file of an image; it is the driver's, and may not be there. */
+  image(imageId: string): string {
+    return join(this.images, createHash('sha1').update(imageId).digest('hex'));
+  }
   manifest(key: string): string {
     return join(this.uvms, `${key}.json`);
   }

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { DamagedFile, UnsupportedFormat } from './errors';
 
 /** Version of the manifest and of the map and pack files it refers to. */
-export const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
 const FORMAT_NAME = 'prebake-uvm';
 
 const digestSchema = z.string().regex(/^[0-9a-f]{64}$/);
@@ -22,7 +22,9 @@ const storedFileSchema = z.strictObject({
   map: digestSchema,
   /** Pages that are not zero. */
   pages: z.int().nonnegative(),
-  /** Of these, how many the cache had no copy of yet. */
+  /** Of these, how many are blocks of the image. */
+  imagePages: z.int().nonnegative(),
+  /** Of the others, how many the cache had no copy of yet. */
   newPages: z.int().nonnegative(),
 });
 /** Where one file of a µVM is. */
@@ -51,7 +53,10 @@ const uvmSchema = z.strictObject({
   bakedAt: z.iso.datetime(),
   bakeMs: z.int().nonnegative(),
   files: z.strictObject({ ram: storedFileSchema, disk: storedFileSchema, state: storedFileSchema }),
-  /** Packs the maps refer to by position; each is named by the SHA-256 of its index. */
+  /**
+   * Packs, each named by the SHA-256 of its index: first those the maps refer to, by position, then others with pages that
+   * these are stored as differences to.
+   */
   packs: z.array(digestSchema).max(65_535),
   /** Bytes this µVM added to the cache when it was stored. */
   addedBytes: z.int().nonnegative(),
@@ -81,6 +86,14 @@ function digestOf(uvm: unknown): string {
 /** The manifest as the text of its file. */
 export function serialiseManifest(uvm: UvmManifest): string {
   return `${JSON.stringify({ format: FORMAT_NAME, version: FORMAT_VERSION, digest: digestOf(uvm), uvm }, null, 1)}\n`;
+}
+
+/** Whether this error is about a version from before this program's. */
+export function isOldFormat(error: unknown): boolean {
+  return (
+    error instanceof UnsupportedFormat &&
+    Number(/^version (\d+)$/.exec(error.found)?.[1] ?? NaN) < FORMAT_VERSION
+  );
 }
 
 /**

@@ -11,12 +11,12 @@ import { ownedPath, ownerIsAlive } from './durable';
 import { DamagedFile } from './errors';
 import { MATERIALISED_NAMES, type CacheLayout } from './layout';
 import { UVM_FILES, uvmKeySchema, type UvmFileName, type UvmManifest } from './manifest';
-import { parsePageMap, splitExtents, type Extent } from './page-map';
-import type { PackFile } from './tasks';
+import { parsePageMap, splitExtents, type Extent, type PageMap } from './page-map';
+import type { PageSources } from './restore';
 import type { WorkerPool } from './worker-pool';
 
 const WRITTEN_NAME = 'written.json';
-const writtenSchema = z.object({ bootId: z.string(), maps: z.array(z.string()) });
+const writtenSchema = z.object({ bootId: z.string(), bakedAt: z.string() });
 
 /** Paths of a µVM that was written out. */
 export type WrittenFiles = Readonly<Record<UvmFileName, string>>;
@@ -70,9 +70,10 @@ export class Materialiser {
     const problems: string[] = [];
     for (const file of UVM_FILES) {
       try {
+        const map = await this.map(manifest, file);
         await this.workers.run('compare', {
-          extents: await this.extents(manifest, file),
-          packs: this.packFiles(manifest),
+          ...this.sources(manifest, map),
+          extents: map.extents,
           path: this.layout.writtenFile(manifest.key, file),
           sizeBytes: manifest.files[file].sizeBytes,
         });
@@ -84,7 +85,7 @@ export class Materialiser {
   }
 
   /** The page map of a file, checked. */
-  async extents(manifest: UvmManifest, file: UvmFileName): Promise<Extent[]> {
+  async map(manifest: UvmManifest, file: UvmFileName): Promise<PageMap> {
     const { map, sizeBytes } = manifest.files[file];
     const path = this.layout.map(map);
     let content: Buffer;
@@ -96,8 +97,13 @@ export class Materialiser {
     return parsePageMap(content, path, map, sizeBytes, manifest.packs.length);
   }
 
-  private packFiles(manifest: UvmManifest): PackFile[] {
-    return manifest.packs.map((id) => ({ id, path: this.layout.pack(id) }));
+  /** Where the pages of a map are. */
+  sources(manifest: UvmManifest, map: PageMap): PageSources {
+    return {
+      packs: manifest.packs.map((id) => ({ id, path: this.layout.pack(id) })),
+      imagePath: this.layout.image(manifest.image.id),
+      imageHashes: map.imageHashes,
+    };
   }
 
   private async ensure(manifest: UvmManifest): Promise<WrittenFiles> {
@@ -125,7 +131,7 @@ export class Materialiser {
   private async isWritten(manifest: UvmManifest): Promise<boolean> {
     const record = await readWritten(this.layout.written(manifest.key));
     if (record?.bootId !== (await currentBootId())) return false;
-    if (record.maps.join() !== mapsOf(manifest).join()) return false;
+    if (record.bakedAt !== manifest.bakedAt) return false;
     for (const file of UVM_FILES) {
       const path = this.layout.writtenFile(manifest.key, file);
       const size = await stat(path).then(
@@ -139,24 +145,24 @@ export class Materialiser {
 
   private async write(manifest: UvmManifest, directory: string): Promise<void> {
     await mkdir(directory, { mode: 0o755 });
-    const packs = this.packFiles(manifest);
-    const parts: { path: string; extents: readonly Extent[] }[] = [];
+    const parts: (PageSources & { path: string; extents: readonly Extent[] })[] = [];
     for (const file of UVM_FILES) {
       const path = join(directory, MATERIALISED_NAMES[file]);
       await writeFile(path, '', { flag: 'wx', mode: 0o644 });
-      const extents = await this.extents(manifest, file);
-      for (const part of splitExtents(extents, file === 'ram' ? this.workers.size : 1)) {
-        parts.push({ path, extents: part });
+      const map = await this.map(manifest, file);
+      const sources = this.sources(manifest, map);
+      for (const extents of splitExtents(map.extents, file === 'ram' ? this.workers.size : 1)) {
+        parts.push({ ...sources, path, extents });
       }
     }
-    await allOrFirstError(parts.map((part) => this.workers.run('write', { ...part, packs })));
+    await allOrFirstError(parts.map((part) => this.workers.run('write', part)));
     for (const file of UVM_FILES) {
       const path = join(directory, MATERIALISED_NAMES[file]);
       // Adds zero pages at the end, and cuts off what the last page has beyond the end of the file.
       await truncate(path, manifest.files[file].sizeBytes);
       await chmod(path, 0o444);
     }
-    const record = { bootId: await currentBootId(), maps: mapsOf(manifest) };
+    const record = { bootId: await currentBootId(), bakedAt: manifest.bakedAt };
     await writeFile(join(directory, WRITTEN_NAME), JSON.stringify(record));
   }
 }
@@ -165,10 +171,6 @@ export class Materialiser {
 async function allOrFirstError(work: readonly Promise<unknown>[]): Promise<void> {
   const results = await Promise.allSettled(work);
   for (const result of results) if (result.status === 'rejected') throw result.reason;
-}
-
-function mapsOf(manifest: UvmManifest): string[] {
-  return UVM_FILES.map((file) => manifest.files[file].map);
 }
 
 function isOccupied(error: unknown): boolean {

@@ -3,7 +3,7 @@
  *
  * Costs 16 bytes of hash and at most 16 bytes of table per page, and lives only as long as a µVM is being stored.
  */
-import { HASH_BYTES } from './pack';
+import { HASH_BYTES } from './page-map';
 
 /** Where a page is: position of the pack among those added, and of the page in the pack. */
 export interface PagePlace {
@@ -20,9 +20,9 @@ export class PageTable {
   private pageOf = new Uint32Array(1 << 15);
   private count = 0;
 
-  /** The place of a page with this hash. */
-  find(hash: Buffer): PagePlace | undefined {
-    const entry = this.slots[this.slotOf(hash, 0)] ?? 0;
+  /** The place of a page with this hash; `at` is where the hash starts in the buffer. */
+  find(hash: Buffer, at = 0): PagePlace | undefined {
+    const entry = this.slots[this.slotOf(hash, at)] ?? 0;
     if (entry === 0) return undefined;
     return { pack: this.packOf[entry - 1] ?? 0, page: this.pageOf[entry - 1] ?? 0 };
   }

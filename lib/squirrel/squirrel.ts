@@ -5,16 +5,17 @@
  * first; whatever no manifest refers to is a leftover and goes at the next opportunity. Several processes may use one
  * cache: changes are made under a lock, reads need none.
  */
-import { mkdir, readdir, rename, rm, unlink, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, rename, rm, unlink, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { basename, join } from 'node:path';
 import type { Logger } from 'pino';
 import type { UvmTemplate } from '../../drivers/driver';
 import { ownedPath, ownerIsAlive, publish, removeDurably, syncDirectory, writeSynced } from './durable';
-import { CacheBusy, DamagedFile, UnknownUvm } from './errors';
+import { CacheBusy, DamagedFile, ImageMissing, UnknownUvm } from './errors';
 import { CacheLayout } from './layout';
 import { withLock } from './lock';
 import {
+  isOldFormat,
   serialiseManifest,
   UVM_FILES,
   uvmKeySchema,
@@ -23,16 +24,11 @@ import {
   type UvmManifest,
 } from './manifest';
 import { Materialiser } from './materialiser';
+import { IMAGE } from './page-map';
+import type { SquirrelOptions } from './options';
 import { Records } from './records';
 import { WorkerPool } from './worker-pool';
-import type { StoredPages } from './tasks';
-
-/** Where the cache is, and who hears of it. */
-export interface SquirrelOptions {
-  /** `[prebake] cache_directory`, absolute. */
-  readonly directory: string;
-  readonly logger: Logger;
-}
+import type { StoredPages } from './store';
 
 /** A µVM that was just baked: its description and its files, which the cache copies from. */
 export interface UvmDraft {
@@ -83,7 +79,7 @@ export class Squirrel {
 
   /** Opens the cache, creating it if need be, and removes what crashed processes left in it. */
   static async open(options: SquirrelOptions): Promise<Squirrel> {
-    const layout = new CacheLayout(options.directory);
+    const layout = new CacheLayout(options.directory, options.imagesDirectory);
     for (const directory of layout.directories) await mkdir(directory, { recursive: true, mode: 0o755 });
     await writeFile(layout.marker, '');
     const squirrel = new Squirrel(layout, options.logger);
@@ -122,7 +118,8 @@ export class Squirrel {
       try {
         const packs = (await this.packIds()).map((id) => ({ id, path: this.layout.pack(id) }));
         const files = UVM_FILES.map((file) => draft.files[file]);
-        const stored = await this.workers.run('store', { files, packs, packPath }, onProgress);
+        const imagePath = await this.imageIfThere(draft.description.image.id);
+        const stored = await this.workers.run('store', { files, packs, imagePath, packPath }, onProgress);
         const manifest = manifestOf(draft.description, stored);
         if (stored.newPack === null) await unlink(packPath);
         else await publish(packPath, this.layout.pack(stored.newPack.id));
@@ -238,14 +235,16 @@ export class Squirrel {
       try {
         pages += await work();
       } catch (error) {
-        if (!(error instanceof DamagedFile)) throw error;
+        if (!(error instanceof DamagedFile || error instanceof ImageMissing)) throw error;
         problems.push(error.message);
       }
     };
     for (const file of UVM_FILES) {
       await attempt(async () => {
-        await this.materialiser.extents(manifest, file);
-        return 0;
+        const map = await this.materialiser.map(manifest, file);
+        const extents = map.extents.filter((extent) => extent.pack === IMAGE);
+        const sources = this.materialiser.sources(manifest, map);
+        return (await this.workers.run('readAll', { ...sources, extents })).pages;
       });
     }
     for (const id of manifest.packs) {
@@ -276,7 +275,26 @@ export class Squirrel {
       }
     }
     await this.materialiser.tidy();
+    await this.dropOldFormats();
     await this.dropUnreferenced();
+  }
+
+  /** Removes µVMs that an earlier version of this program stored: they are only good for being baked again. */
+  private async dropOldFormats(): Promise<void> {
+    for (const key of await this.records.keys()) {
+      try {
+        await this.records.manifest(key);
+      } catch (error) {
+        if (!isOldFormat(error)) continue;
+        this.logger.warn(
+          { key, err: error },
+          'µVM of an earlier format removed: its image has to be baked again',
+        );
+        await removeDurably(this.layout.manifest(key));
+        await removeDurably(this.layout.quarantined(key));
+        await this.materialiser.remove(key);
+      }
+    }
   }
 
   /** Removes packs and maps that no manifest refers to; does nothing while a manifest cannot be read. */
@@ -320,6 +338,14 @@ export class Squirrel {
     this.logger.error({ key: manifest.key, reason }, 'µVM put into quarantine');
     await this.records.writeQuarantine(manifest, reason);
     await this.materialiser.remove(manifest.key);
+  }
+
+  private async imageIfThere(imageId: string): Promise<string | undefined> {
+    const path = this.layout.image(imageId);
+    return await access(path).then(
+      () => path,
+      () => undefined,
+    );
   }
 
   private async packIds(): Promise<string[]> {

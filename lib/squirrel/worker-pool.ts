@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { extname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { DamagedFile, SquirrelError, UnsupportedFormat } from './errors';
+import { DamagedFile, ImageMissing, SquirrelError, UnsupportedFormat } from './errors';
 import type { TaskName, Tasks } from './tasks';
 import type { WorkerMessage, WorkerRequest } from './worker';
 
@@ -26,6 +26,8 @@ function errorOf(message: Exclude<WorkerMessage, { kind: 'progress' | 'result' }
       return new DamagedFile(message.path, message.problem);
     case 'unsupported':
       return new UnsupportedFormat(message.path, message.found, message.expected);
+    case 'imageMissing':
+      return new ImageMissing(message.path);
     case 'error':
       return Object.assign(new SquirrelError(message.message), { code: message.code });
   }

@@ -1,6 +1,6 @@
 /** Entry of a worker thread: runs one task at a time and posts progress and the result, or the error in parts. */
 import { parentPort } from 'node:worker_threads';
-import { DamagedFile, UnsupportedFormat } from './errors';
+import { DamagedFile, ImageMissing, UnsupportedFormat } from './errors';
 import { TASKS, type TaskName, type Tasks } from './tasks';
 
 /** What the pool posts. */
@@ -12,6 +12,7 @@ export type WorkerMessage =
   | { kind: 'result'; value: unknown }
   | { kind: 'damaged'; path: string; problem: string }
   | { kind: 'unsupported'; path: string; found: string; expected: string }
+  | { kind: 'imageMissing'; path: string }
   | { kind: 'error'; message: string; code: string | undefined };
 
 function describe(error: unknown): WorkerMessage {
@@ -19,6 +20,7 @@ function describe(error: unknown): WorkerMessage {
   if (error instanceof UnsupportedFormat) {
     return { kind: 'unsupported', path: error.path, found: error.found, expected: error.expected };
   }
+  if (error instanceof ImageMissing) return { kind: 'imageMissing', path: error.path };
   if (error instanceof Error) {
     return { kind: 'error', message: error.message, code: (error as NodeJS.ErrnoException).code };
   }

@@ -45,7 +45,7 @@ test('whatever instant the process dies at', async () => {
     child.kill('SIGKILL');
     await exited;
 
-    const squirrel = await Squirrel.open({ directory: cache, logger });
+    const squirrel = await Squirrel.open({ directory: cache, imagesDirectory: directory, logger });
     const words = await lastWords(log);
     const present = new Map((await squirrel.list()).map((entry) => [entry.key, entry]));
     for (const [name, { op, acknowledged }] of words) {

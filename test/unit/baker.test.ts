@@ -73,7 +73,7 @@ let squirrel: Squirrel;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'baker-'));
-  squirrel = await Squirrel.open({ directory, logger });
+  squirrel = await Squirrel.open({ directory, imagesDirectory: join(directory, '_base'), logger });
 });
 afterEach(async () => {
   await squirrel.close();

@@ -22,7 +22,7 @@ const IMAGE = {
 };
 
 function manifest(key: string): UvmManifest {
-  const file = { sizeBytes: 4096, map: 'a'.repeat(64), pages: 1, newPages: 1 };
+  const file = { sizeBytes: 4096, map: 'a'.repeat(64), pages: 1, imagePages: 0, newPages: 1 };
   return {
     key,
     image: { id: IMAGE.id, checksum: null },

@@ -1,10 +1,12 @@
 /** The cache of µVMs, on real files: what goes in comes out, damage is found by name, crashes leave nothing half done. */
 import { mkdtemp, open, readFile, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
 import {
   DamagedFile,
+  ImageMissing,
   Squirrel,
   UnknownUvm,
   UnsupportedFormat,
@@ -22,7 +24,7 @@ let squirrel: Squirrel;
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'squirrel-'));
   cache = join(directory, 'cache');
-  squirrel = await Squirrel.open({ directory: cache, logger });
+  squirrel = await Squirrel.open({ directory: cache, imagesDirectory: directory, logger });
 });
 afterEach(async () => {
   await squirrel.close();
@@ -123,7 +125,7 @@ test('concurrent boots write a µVM out once', async () => {
   expect(new Set(templates.map((template) => template.ramPath)).size).toBe(1);
   const inode = (await stat(templates[0]?.ramPath ?? '')).ino;
   await squirrel.materialise(keyOf('a'));
-  const again = await Squirrel.open({ directory: cache, logger });
+  const again = await Squirrel.open({ directory: cache, imagesDirectory: directory, logger });
   expect((await stat((await again.materialise(keyOf('a'))).ramPath)).ino).toBe(inode);
   await again.close();
 });
@@ -206,9 +208,9 @@ describe('damage', () => {
 
   test('another format version is refused by name', async () => {
     const path = await only('uvms');
-    await writeFile(path, (await readFile(path, 'utf8')).replace('"version": 1', '"version": 2'));
+    await writeFile(path, (await readFile(path, 'utf8')).replace('"version": 2', '"version": 3'));
     await expect(squirrel.find(keyOf('a'))).rejects.toThrow(UnsupportedFormat);
-    await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 2');
+    await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 3');
   });
 
   test('a written-out file that changed is found by verify', async () => {
@@ -218,6 +220,107 @@ describe('damage', () => {
       `${ramPath} is damaged: page 150 is not what was stored`,
     ]);
   });
+});
+
+describe("pages of the guest's own image", () => {
+  const blocks = Array.from({ length: 40 }, (_, index) => page(`block ${index}`, false));
+  // A made-up page, so that one is of its own.
+  const ram = [page('own'), ...blocks.slice(3, 9), ZERO, ...blocks.slice(20, 23).reverse()];
+  let image: string;
+
+  beforeEach(async () => {
+    image = join(directory, createHash('sha1').update('image-of-a').digest('hex'));
+    await writeFile(image, Buffer.concat([ZERO, ...blocks]));
+    await store(await makeDraft(directory, 'a', ram, blocks[39]));
+  });
+
+  test('are references to it and come back', async () => {
+    const manifest = await squirrel.find(keyOf('a'));
+    expect(manifest?.files.ram).toMatchObject({ pages: 10, imagePages: 9, newPages: 1 });
+    expect(manifest?.files.disk).toMatchObject({ pages: 1, imagePages: 1, newPages: 0 });
+    expect(manifest?.addedBytes).toBeLessThan(4096);
+    const template = await squirrel.materialise(keyOf('a'));
+    expect((await readFile(template.ramPath)).equals(Buffer.concat(ram))).toBe(true);
+    expect(await squirrel.verify(keyOf('a'))).toMatchObject({ problems: [] });
+  });
+
+  test('without the image the µVM is refused by name until the image is back', async () => {
+    const content = await readFile(image);
+    await rm(image);
+    await expect(squirrel.materialise(keyOf('a'))).rejects.toBeInstanceOf(ImageMissing);
+    await expect(squirrel.materialise(keyOf('a'))).rejects.toThrow(image);
+    expect((await squirrel.verify(keyOf('a'))).problems.join()).toContain(image);
+    await writeFile(image, content);
+    expect(await squirrel.materialise(keyOf('a'))).toMatchObject({ key: keyOf('a') });
+  });
+
+  test.each(['changed', 'cut off'])('with a %s image the µVM is refused by name for good', async (how) => {
+    if (how === 'changed') await flipByte(image, 4096 * 22 + 7);
+    else await truncate(image, 4096 * 22);
+    await expect(squirrel.materialise(keyOf('a'))).rejects.toThrow(`${image} is damaged: block 2`);
+    expect(await squirrel.find(keyOf('a'))).toBeUndefined();
+    expect(await squirrel.quarantined(keyOf('a'))).toContain(image);
+    // The next bake is of the image as it is now.
+    const again = await makeDraft(directory, 'a', ram);
+    await store({ ...again, description: { ...again.description, bakedAt: '2030-01-01T00:00:00Z' } });
+    const { ramPath } = await squirrel.materialise(keyOf('a'));
+    expect((await readFile(ramPath)).equals(Buffer.concat(ram))).toBe(true);
+  });
+});
+
+describe('pages that resemble others', () => {
+  /** Pages with a few bytes of others changed. */
+  function changed(pages: readonly Buffer[]): Buffer[] {
+    return pages.map((one, index) => {
+      const copy = Buffer.from(one);
+      copy.writeUInt32LE(index + 1, (index % 1000) * 4);
+      return copy;
+    });
+  }
+  const base = Array.from({ length: 200 }, (_, index) => page(`base ${index}`, false));
+
+  test('are stored as differences, to their own µVM and to another one, and outlive it', async () => {
+    const first = await store(
+      await makeDraft(directory, 'a', [...base.slice(0, 50), ...changed(base.slice(0, 50))]),
+    );
+    expect(first.files.ram).toMatchObject({ newPages: 100 });
+    expect(first.addedBytes).toBeLessThan(60 * 4096);
+    await squirrel.remove(keyOf('a'));
+    await store(await makeDraft(directory, 'a', base));
+    const ram = [...base.slice(0, 40), ...changed(base.slice(40))];
+    const second = await store(await makeDraft(directory, 'b', ram));
+    expect(second.files.ram).toMatchObject({ newPages: 160 });
+    expect(second.addedBytes).toBeLessThan(40 * 4096);
+    await squirrel.remove(keyOf('a'));
+    const { ramPath } = await squirrel.materialise(keyOf('b'));
+    expect((await readFile(ramPath)).equals(Buffer.concat(ram))).toBe(true);
+    expect((await squirrel.verify(keyOf('b'))).problems).toEqual([]);
+  });
+
+  test('damage in the other one is found and named', async () => {
+    await store(await makeDraft(directory, 'a', base));
+    const [pack = ''] = await filesIn(join(cache, 'packs'));
+    await store(await makeDraft(directory, 'b', [...base.slice(0, 40), ...changed(base.slice(40))]));
+    await flipByte(pack, 4096 * 150);
+    expect((await squirrel.verify(keyOf('b'))).problems.join()).toContain(pack);
+    await expect(squirrel.materialise(keyOf('b'))).rejects.toThrow(pack);
+    expect(await squirrel.quarantined(keyOf('b'))).toContain(pack);
+  });
+});
+
+test('a µVM of an earlier format is removed with all it had, one of a later format is left alone', async () => {
+  const empty = await filesIn(cache);
+  await store(await makeDraft(directory, 'a', [page('x')]));
+  const path = join(cache, 'uvms', `${keyOf('a')}.json`);
+  const text = await readFile(path, 'utf8');
+  for (const version of [3, 1]) {
+    await writeFile(path, text.replace('"version": 2', `"version": ${version}`));
+    await squirrel.close();
+    squirrel = await Squirrel.open({ directory: cache, imagesDirectory: directory, logger });
+    if (version === 1) expect(await filesIn(cache)).toEqual(empty);
+    else await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 3');
+  }
+  expect(await squirrel.find(keyOf('a'))).toBeUndefined();
 });
 
 test('a key cannot be a path', async () => {

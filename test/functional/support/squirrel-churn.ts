@@ -7,7 +7,11 @@ import { keyOf, makeDraft, page } from '../../support/squirrel';
 const [cache = '', scratch = '', log = '', ...names] = process.argv.slice(2);
 
 async function churn(): Promise<never> {
-  const squirrel = await Squirrel.open({ directory: cache, logger: pino({ level: 'silent' }) });
+  const squirrel = await Squirrel.open({
+    directory: cache,
+    imagesDirectory: scratch,
+    logger: pino({ level: 'silent' }),
+  });
   for (let turn = process.pid; ; turn += 1) {
     const name = names[turn % names.length] ?? '';
     const op = turn % 4 === 0 ? 'remove' : 'add';

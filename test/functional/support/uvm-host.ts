@@ -89,7 +89,11 @@ export class UvmHost {
     const libvirtd = await PrivateLibvirtd.start({ hook: HOOK });
     const directory = await mkdtemp(join(tmpdir(), 'prebake-uvm-'));
     const place = { directory, uri: libvirtd.uri, options };
-    const squirrel = await Squirrel.open({ directory: join(directory, 'cache'), logger });
+    const squirrel = await Squirrel.open({
+      directory: join(directory, 'cache'),
+      imagesDirectory: join(directory, 'instances/_base'),
+      logger,
+    });
     const driver = driverOf(place);
     await driver.initHost();
     const { baseMemoryMb, bakeTimeoutS } = options;

@@ -5,10 +5,13 @@
 # for_guests COMMAND... : virsh COMMAND for every guest of this cloud, known by
 # the names Nova and prebake give them: other domains are none of our business.
 for_guests() {
-  local domain
-  is_ready libvirtd || return 0
-  virsh -q -c qemu:///system list --all --name | grep -E '^(instance-|prebake-)' | while read -r domain; do
-    timeout 30 virsh -q -c qemu:///system "$1" "$domain" "${@:2}" </dev/null || true # off already, or gone meanwhile
+  local uri uris=() domain
+  if is_ready libvirtd; then uris+=(qemu:///system); fi
+  if is_ready libvirtd-stock; then uris+=("$STOCK_URI"); fi
+  for uri in "${uris[@]}"; do
+    virsh -q -c "$uri" list --all --name | grep -E '^(instance-|prebake-)' | while read -r domain; do
+      timeout 30 virsh -q -c "$uri" "$1" "$domain" "${@:2}" </dev/null || true # off already, or gone meanwhile
+    done
   done
   return 0
 }
@@ -18,14 +21,14 @@ down() {
   step guests for_guests destroy
   while read -r name; do
     # shellcheck disable=SC2153  # the list of services.sh
-    case " ${INFRASTRUCTURE[*]} " in
+    case " ${INFRASTRUCTURE[*]} ${STOCK_HYPERVISOR[*]} " in
       *" $name "*) infrastructure+=("$name") ;;
       *) control+=("$name") ;;
     esac
   done < <(all_services)
   stop_services "${control[@]}"
   # The broker takes its leave from epmd, libvirtd from virtlogd.
-  stop_services mariadb memcached rabbitmq libvirtd
+  stop_services mariadb memcached rabbitmq libvirtd libvirtd-stock
   stop_services "${infrastructure[@]}"
   name=$(all_services | while read -r name; do pids_of "$name"; done)
   [ -z "$name" ] || fail "these processes would not stop: ${name//$'\n'/ }" "Look at them with ps; kill -9 is yours to use."
@@ -58,6 +61,7 @@ remove_state() {
 wipe() {
   # Only libvirtd can forget the guests that are switched off.
   [ ! -e "$LIB/stamps/databases" ] || start_services virtlogd libvirtd
+  [ ! -e "$STOCK_LIBVIRT/etc" ] || start_services "${STOCK_HYPERVISOR[@]}"
   step 'guest definitions' for_guests undefine --managed-save --snapshots-metadata --nvram
   down && step networks remove_networks && remove_state
   echo "Forgotten: the data in $CLOUD. Still here: Debian's packages and the images in $IMAGES."

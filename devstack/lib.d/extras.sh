@@ -27,7 +27,7 @@ extra_services() {
   for extra in $(remembered_extras); do
     case $extra in
       horizon) echo horizon ;;
-      nova-compute) printf '%s\n' neutron-linuxbridge-stock nova-compute ;;
+      nova-compute) printf '%s\n' "${STOCK_HYPERVISOR[@]}" neutron-linuxbridge-stock nova-compute ;;
     esac
   done
 }
@@ -52,10 +52,43 @@ launch_horizon() {
     --static-map "/static=$static" --static-map "/horizon/static=$static"
 }
 
+# Neither host may see the other's guests, and Nova names a hypervisor after the hostname that
+# its libvirtd sees: the stock host has a libvirtd of its own, with its own name and places.
+STOCK_HYPERVISOR=(virtlogd-stock libvirtd-stock)
+STOCK_LIBVIRT=$LIB/$STOCK_HOST/libvirt
+# shellcheck disable=SC2034  # used by services.sh and cleanup.sh
+STOCK_URI="qemu:///system?socket=$STOCK_LIBVIRT/run/libvirt-sock"
+
+# launch_on_stock_host NAME COMMAND... : in namespaces of its own that look like every other
+# service's there: the places are plain directories, so nobody has to enter another's.
+launch_on_stock_host() {
+  local name=$1
+  shift
+  # shellcheck disable=SC2016
+  launch "$name" unshare --mount --uts --propagation slave /bin/sh -c \
+    'hostname "$0" && mount --bind "$1/etc" /etc/libvirt && mount --bind "$1/lib" /var/lib/libvirt &&
+      mount --bind "$1/cache" /var/cache/libvirt && mount --bind "$1/log" /var/log/libvirt &&
+      mount --bind "$1/run" /run/libvirt && shift && exec "$@"' \
+    "$STOCK_HOST" "$STOCK_LIBVIRT" "$@"
+}
+
+launch_stock() {
+  mkdir -p /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt
+  case $1 in
+    virtlogd-stock) launch_on_stock_host "$1" virtlogd --pid-file "$STOCK_LIBVIRT/run/virtlogd.pid" ;;
+    libvirtd-stock) KEEP_CHILDREN=1 launch_on_stock_host "$1" \
+      libvirtd --config /etc/libvirt/libvirtd.conf --pid-file "$STOCK_LIBVIRT/run/libvirtd.pid" ;;
+    nova-compute) launch_on_stock_host "$1" nova-compute --config-file "$ETC/stock-compute.conf" ;;
+  esac
+}
+
 # The stock compute service is a second host of this cloud. Its ports bind only where an L2
 # agent reports that host's name, so it has one; security groups are the first agent's work.
 config_stock_compute() {
   config_compute_host "$STOCK_HOST" "$LIB/$STOCK_HOST" | put "$ETC/stock-compute.conf"
+  mkdir -p "$STOCK_LIBVIRT"/{etc,lib,cache,log,run}
+  put "$STOCK_LIBVIRT/etc/libvirtd.conf" 644 <"$ETC/libvirtd.conf"
+  put "$STOCK_LIBVIRT/etc/qemu.conf" 644 <"$ETC/qemu.conf"
   put "$ETC/stock-linuxbridge.ini" <<X
 [DEFAULT]
 host = $STOCK_HOST
@@ -91,6 +124,8 @@ config_tempest() {
 start_extras() {
   local services
   mapfile -t services < <(extra_services)
+  # A compute service that finds no libvirtd when it starts gives up.
+  [[ " ${services[*]} " != *' libvirtd-stock '* ]] || start_services "${STOCK_HYPERVISOR[@]}" || return
   [ "${#services[@]}" -eq 0 ] || start_services "${services[@]}" || return
   [ ! -e "$LIB/stamps/with-tempest" ] || step tempest.conf config_tempest
 }

@@ -17,7 +17,7 @@ declare -A SETTINGS=([mariadb]="my.cnf" [rabbitmq]="rabbitmq/rabbitmq.conf" [lib
   [keystone]="keystone/keystone.conf" [glance-api]="glance-api.conf" [placement]="placement/placement.conf"
   [neutron-server]="neutron.conf ml2.ini" [nova-conductor]="nova.conf" [nova-scheduler]="nova.conf"
   [nova-api]="nova.conf" [nova-novncproxy]="nova.conf" [neutron-linuxbridge]="neutron.conf ml2.ini linuxbridge.ini"
-  [neutron-dhcp]="neutron.conf dhcp.ini" [nova-compute]="stock-compute.conf"
+  [neutron-dhcp]="neutron.conf dhcp.ini" [nova-compute]="stock-compute.conf" [libvirtd-stock]="libvirtd.conf qemu.conf"
   [neutron-linuxbridge-stock]="neutron.conf ml2.ini stock-linuxbridge.ini")
 
 # The services of this cloud: those of an extra once it has been asked for.
@@ -118,7 +118,7 @@ launch_service() {
     neutron-dhcp) launch neutron-dhcp neutron-dhcp-agent --config-file "$ETC/neutron.conf" --config-file "$ETC/dhcp.ini" ;;
     nova-conductor | nova-scheduler | nova-api) launch "$1" "$1" --config-file "$ETC/nova.conf" ;;
     nova-novncproxy) launch nova-novncproxy nova-novncproxy --config-file "$ETC/nova.conf" --web /usr/share/novnc ;;
-    nova-compute) launch nova-compute nova-compute --config-file "$ETC/stock-compute.conf" ;;
+    virtlogd-stock | libvirtd-stock | nova-compute) launch_stock "$1" ;;
     horizon) launch_horizon ;;
     prebake-compute) launch_prebake_compute ;;
   esac
@@ -144,7 +144,9 @@ is_ready() {
     keystone | placement | horizon) curl -s -o /dev/null --max-time 60 "http://$IP:${PORTS[$1]}/" ;;
     neutron-server) port_open 9696 && talks_to_broker neutron-server 'rpc worker' ;;
     prebake-compute) curl -sf -o /dev/null --max-time 10 "http://$IP:${PORTS[$1]}/readyz" ;;
+    libvirtd-stock) timeout 10 virsh -q -c "$STOCK_URI" version >/dev/null 2>&1 ;;
     virtlogd) [ -S /run/libvirt/virtlogd-sock ] ;;
+    virtlogd-stock) [ -S "$STOCK_LIBVIRT/run/virtlogd-sock" ] ;;
     nova-conductor | nova-scheduler | nova-compute | neutron-linuxbridge* | neutron-dhcp) talks_to_broker "$1" ;;
     *) for port in ${PORTS[$1]}; do port_open "$port" || return; done ;;
   esac

@@ -26,6 +26,7 @@ import {
   placementCheck,
   programsCheck,
   qemuCheck,
+  qemuUserCheck,
   rootCheck,
   serviceCheck,
   thisMachine,
@@ -63,6 +64,7 @@ export async function openDoctor(configFiles: readonly string[], logger: Logger)
       diskCheck(thisMachine, expectations(config)),
       libvirtCheck(hypervisor),
       qemuCheck(hypervisor),
+      qemuUserCheck(hypervisor),
       kvmCheck(hypervisor, config.libvirt.virtType),
       amqpCheck(config.default.transportUrl, () => readTls(config)),
       conductorCheck((signal) => pingConductor(config, logger, signal)),
@@ -218,6 +220,18 @@ class LibvirtHypervisor implements Hypervisor {
     } catch (error) {
       return error instanceof Error && 'code' in error && error.code === 'ENOENT' ? 'missing' : 'refused';
     }
+  }
+
+  async confinement(): Promise<{ readonly uid: number | null; readonly models: readonly string[] }> {
+    const capabilities = await (await this.connect()).capabilities();
+    const models = [...capabilities.matchAll(/<secmodel>\s*<model>(\w+)<\/model>/g)].map(
+      ([, name]) => name ?? '',
+    );
+    const label = /<baselabel type='(?:kvm|qemu)'>\+(\d+):\+\d+<\/baselabel>/.exec(capabilities)?.[1];
+    return {
+      uid: label === undefined ? null : Number(label),
+      models: models.filter((name) => !['dac', 'none'].includes(name)),
+    };
   }
 
   async close(): Promise<void> {

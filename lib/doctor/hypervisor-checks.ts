@@ -8,6 +8,8 @@ export interface Hypervisor {
   versions(): Promise<{ readonly libvirt: number; readonly qemu: number }>;
   /** Runs a guest under KVM; rejects with why it cannot. */
   probeKvm(): Promise<void>;
+  /** Who QEMU runs as, and what else confines it (`apparmor`, `selinux`), by libvirt's capabilities. */
+  confinement(): Promise<{ readonly uid: number | null; readonly models: readonly string[] }>;
   /** Whether /dev/kvm can be opened, `missing` when there is none. */
   kvmDevice(): Promise<'opens' | 'missing' | 'refused'>;
 }
@@ -61,6 +63,31 @@ export function qemuCheck(hypervisor: Hypervisor): Check {
         ...(qemu < READ_ONLY_RAM_QEMU ? ['QEMU before 8.2 opens the RAM file of a µVM for writing'] : []),
       ];
       return ok([version, ...costs].join('; '));
+    },
+  };
+}
+
+/** Whether QEMU may open the RAM files of µVMs, which belong to root: libvirt does not hand them over as it does disks. */
+export function qemuUserCheck(hypervisor: Hypervisor): Check {
+  return {
+    name: 'qemu-user',
+    needs: ['libvirt'],
+    fix: 'see that libvirtd runs',
+    run: async () => {
+      const { uid, models } = await hypervisor.confinement();
+      if (uid !== null && uid !== 0) {
+        return fail(
+          `QEMU runs as user ${uid}, which cannot open the RAM file of a µVM: none can be baked or restored`,
+          'set user = "root" and group = "root" in /etc/libvirt/qemu.conf (docs/security.md says what that means), then systemctl restart libvirtd',
+        );
+      }
+      if (models.length > 0) {
+        return warn(
+          `QEMU is confined by ${models.join(' and ')}, under which µVMs have not been tried`,
+          'when bakes fail with "Permission denied": set security_driver = "none" in /etc/libvirt/qemu.conf, or allow the cache directory',
+        );
+      }
+      return ok('QEMU runs as root, which the RAM files belong to');
     },
   };
 }

@@ -15,6 +15,13 @@ export {
 export { examine, type DoctorReport, type Result } from './examine';
 export { hookCheck } from './hook-check';
 export { diskCheck, memoryCheck, programsCheck, rootCheck, type HostExpectations } from './host-checks';
-export { formatVersion, kvmCheck, libvirtCheck, qemuCheck, type Hypervisor } from './hypervisor-checks';
+export {
+  formatVersion,
+  kvmCheck,
+  libvirtCheck,
+  qemuCheck,
+  qemuUserCheck,
+  type Hypervisor,
+} from './hypervisor-checks';
 export { thisMachine, type Machine, type MachineProcess } from './machine';
 export { serviceCheck } from './service-check';

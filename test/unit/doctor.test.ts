@@ -28,6 +28,7 @@ import {
   placementCheck,
   programsCheck,
   qemuCheck,
+  qemuUserCheck,
   rootCheck,
   serviceCheck,
   thisMachine,
@@ -60,6 +61,7 @@ const hypervisor = (faults: Partial<Hypervisor> = {}): Hypervisor => ({
   versions: () => Promise.resolve({ libvirt: 12_008_000, qemu: 11_001_000 }),
   probeKvm: () => Promise.resolve(),
   kvmDevice: () => Promise.resolve('opens'),
+  confinement: () => Promise.resolve({ uid: 0, models: [] }),
   ...faults,
 });
 
@@ -226,6 +228,21 @@ describe('the hypervisor', () => {
       'fail',
       /no libvirtd/,
       /systemctl start libvirtd/,
+    ],
+    ['QEMU as root', qemuUserCheck(hypervisor()), 'ok', /as root/, null],
+    [
+      'QEMU as another user',
+      qemuUserCheck(hypervisor({ confinement: () => Promise.resolve({ uid: 64055, models: [] }) })),
+      'fail',
+      /user 64055, which cannot open/,
+      /user = "root"/,
+    ],
+    [
+      'QEMU confined',
+      qemuUserCheck(hypervisor({ confinement: () => Promise.resolve({ uid: 0, models: ['apparmor'] }) })),
+      'warn',
+      /apparmor/,
+      /security_driver/,
     ],
     ['KVM works', kvmCheck(hypervisor(), 'kvm'), 'ok', /a guest ran/, null],
     ['KVM unused', kvmCheck(hypervisor(), 'qemu'), 'warn', /ten times slower/, /virt_type = kvm/],

@@ -49,10 +49,22 @@ launch() {
       --property=StandardOutput=append:"$LOG/$name.out" --property=StandardError=append:"$LOG/$name.out" \
       -- "${become[@]//\$/\$\$}" # systemd takes a lone dollar for a variable of its own
   else
-    setsid env -i "${environment[@]}" "${become[@]}" </dev/null >>"$LOG/$name.out" 2>&1 9>&- &
+    (
+      close_descriptors
+      exec setsid env -i "${environment[@]}" "${become[@]}" </dev/null >>"$LOG/$name.out" 2>&1
+    ) &
     disown
   fi
   wait_until 10 test -s "$RUN/$name.pid" || return 1
+}
+
+# A daemon must not hold on to what whoever called us had open: a lock, a pipe, our own lock.
+close_descriptors() {
+  local descriptor
+  for descriptor in /proc/self/fd/*; do
+    descriptor=${descriptor##*/}
+    [ "$descriptor" -le 2 ] || eval "exec $descriptor>&-" 2>/dev/null
+  done
 }
 
 # systemd forgets a transient unit a moment after its last process.

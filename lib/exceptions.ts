@@ -4,6 +4,7 @@
  * They travel: a call that fails is answered with `{class, module, message, kwargs}`, and nova-api re-raises the class
  * it finds there, so the name of each class and its HTTP code are part of the wire format.
  */
+import { inspect } from 'node:util';
 
 /** Base of every exception that Nova's API can re-raise by name; `code` is the HTTP status of the resulting fault. */
 export class NovaException extends Error {
@@ -89,6 +90,44 @@ export class InstanceRebootFailure extends NovaException {}
 export class InstancePowerOffFailure extends NovaException {}
 /** The instance could not be torn down. */
 export class InstanceTerminationFailure extends NovaException {}
+/** The guest's file systems cannot be brought to rest, though its image demands it for a snapshot. */
+export class InstanceQuiesceNotSupported extends NovaException {
+  override readonly code = 400;
+}
+/** The server could not be started in rescue mode; the message says why. */
+export class InstanceNotRescuable extends NovaException {}
+/** The properties of the rescue image ask for a device that is not provided. */
+export class UnsupportedRescueDevice extends NovaException {}
+/** The properties of the rescue image ask for a bus that is not provided. */
+export class UnsupportedRescueBus extends NovaException {}
+/** A resize cannot be done; the message says why. */
+export class ResizeError extends NovaException {}
+/** A server's disks could not be made ready for its new flavor. */
+export class InstanceFaultRollback extends NovaException {}
+/** A rebuild cannot leave the ephemeral disk as it is here. */
+export class PreserveEphemeralNotSupported extends NovaException {}
+/** A NIC could not be plugged in. */
+export class InterfaceAttachFailed extends NovaException {}
+/** A NIC was to be added without saying where, and the project has no network. */
+export class InterfaceAttachFailedNoNetwork extends NovaException {
+  override readonly code = 400;
+}
+/** A NIC could not be taken away. */
+export class InterfaceDetachFailed extends NovaException {
+  override readonly code = 400;
+}
+/** The image does not say that its guest has an agent (`hw_qemu_guest_agent`). */
+export class QemuGuestAgentNotEnabled extends NovaException {
+  override readonly code = 400;
+}
+/** The password could not be set; the reason never holds the password. */
+export class InstancePasswordSetFailed extends NovaException {}
+/** This kind of guest takes no NMI. */
+export class TriggerCrashDumpNotSupported extends NovaException {
+  override readonly code = 400;
+}
+/** Something else went wrong, in words. */
+export class InternalError extends NovaException {}
 /** This host does not do what was asked (Python's builtin, as Nova's drivers raise it). */
 export class NotImplementedError extends NovaException {
   override readonly novaModule = 'builtins';
@@ -99,7 +138,7 @@ export class NotImplementedError extends NovaException {
 export function describeError(error: unknown): string {
   const parts: string[] = [];
   for (let current: unknown = error; current !== undefined && parts.length < 6;) {
-    const text = current instanceof Error ? current.message : String(current);
+    const text = current instanceof Error ? current.message : inspect(current);
     if (text !== '' && !parts.some((part) => part.includes(text))) parts.push(text);
     current = current instanceof Error ? current.cause : undefined;
   }

@@ -1,11 +1,14 @@
 /**
  * Where a server's files are: `instances_path/<uuid>/`, laid out as by Nova. The only place that turns a UUID into a path.
  */
-import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { types } from 'node:util';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** Marks a directory whose server is to be removed. */
+const DISCARDED = 'discarded';
 
 /** Files of one server; not all of them need to exist. */
 export interface InstancePaths {
@@ -46,6 +49,21 @@ export class InstanceStore {
   /** Removes a server's files. Idempotent. */
   async remove(uuid: string): Promise<void> {
     await rm(this.paths(uuid).directory, { recursive: true, force: true });
+  }
+
+  /** Notes in a server's directory, if there is one, that nothing of it is to stay. */
+  async markDiscarded(uuid: string): Promise<void> {
+    const { directory } = this.paths(uuid);
+    if (await exists(directory)) await writeFile(join(directory, DISCARDED), '');
+  }
+
+  /** UUIDs of servers that were marked so. */
+  async listDiscarded(): Promise<string[]> {
+    const found: string[] = [];
+    for (const uuid of await this.list()) {
+      if (await exists(join(this.directory, uuid, DISCARDED))) found.push(uuid);
+    }
+    return found;
   }
 
   /** UUIDs that have a directory here. */

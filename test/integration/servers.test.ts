@@ -213,7 +213,12 @@ describe('servers', () => {
         await run(ALL_IN_ONE, ['start', 'libvirtd']);
       }
       await waitForReady();
-      await failed(made[0] ?? '');
+      const [id = ''] = made;
+      await waitFor(
+        async () => ((await traces(nova, { id })).length === 0 ? true : null),
+        30_000,
+        () => 'the failed build left something behind',
+      );
     });
   });
 

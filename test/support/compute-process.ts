@@ -61,6 +61,11 @@ export class ComputeProcess {
     return running;
   }
 
+  get pid(): number {
+    if (this.child.pid === undefined) throw new Error('prebake-compute did not start');
+    return this.child.pid;
+  }
+
   async get(path: string): Promise<{ readonly status: number; readonly data: unknown }> {
     const { status, data } = await axios.get<unknown>(`${SIDECAR}${path}`, {
       proxy: false,

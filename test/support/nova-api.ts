@@ -34,6 +34,8 @@ export interface ServerRequest {
   readonly keyName?: string;
   readonly userData?: string;
   readonly configDrive?: boolean;
+  /** The compute host it is to run on; the scheduler's choice without. */
+  readonly host?: string;
 }
 
 const tokenSchema = z.object({
@@ -118,6 +120,7 @@ export class NovaApi {
         imageRef: request.image,
         flavorRef: request.flavor,
         networks: request.networks ?? [{ uuid: await this.networkId('private') }],
+        ...(request.host === undefined ? {} : { host: request.host }),
         ...(request.keyName === undefined ? {} : { key_name: request.keyName }),
         ...(request.configDrive === undefined ? {} : { config_drive: request.configDrive }),
         ...(request.userData === undefined

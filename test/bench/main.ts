@@ -1,0 +1,88 @@
+/**
+ * `npm run bench -- NAME [--runs N] [--json FILE]`: measures prebake beside its peers, on this machine and in the same run.
+ * docs/benchmarks.md has what came out.
+ */
+import { writeFile } from 'node:fs/promises';
+import Table from 'cli-table3';
+import { Command } from 'commander';
+import { NOVA_CONF } from '../support/nova-api';
+import { boot } from './boot';
+import type { Figure } from './figures';
+import { type Machine, commit, observeMachine } from './machine';
+import { rpc } from './rpc';
+
+/** What a bench may be told, and where it says how far it is. */
+export interface BenchOptions {
+  readonly runs: number;
+  readonly say: (line: string) => void;
+}
+
+/** Measures and cleans up behind itself. */
+export type Bench = (options: BenchOptions) => Promise<Figure[]>;
+
+/** One run of a bench, as `--json` keeps it. */
+export interface BenchResult {
+  readonly bench: string;
+  readonly machine: Machine;
+  readonly commit: string;
+  readonly figures: readonly Figure[];
+}
+
+const BENCHES: ReadonlyMap<string, { readonly about: string; readonly measure: Bench }> = new Map([
+  ['boot', { about: 'a server of a Debian 12 image, against stock nova-compute', measure: boot }],
+  ['rpc', { about: 'answering get_host_uptime, and being idle, against stock nova-compute', measure: rpc }],
+]);
+
+function table(figures: readonly Figure[]): string {
+  const rows = new Table({
+    head: ['figure', 'value', 'spread', 'peer', 'peer value', 'ratio', 'goal', 'met'],
+  });
+  for (const { name, value, unit, spread, peer, peer_value: peerValue, ratio, goal, met } of figures) {
+    rows.push([
+      name,
+      `${value} ${unit}`,
+      spread.join(' - '),
+      peer ?? '',
+      peerValue === null ? '' : `${peerValue} ${unit}`,
+      ratio ?? '',
+      goal ?? '',
+      met === null ? '' : met ? 'yes' : 'no',
+    ]);
+  }
+  return rows.toString();
+}
+
+async function main(): Promise<void> {
+  const program = new Command('bench')
+    .description('Measures prebake beside its peers.')
+    .option('--runs <n>', 'how often each is measured; medians are shown', '3')
+    .option('--json <file>', 'keep the figures in a file')
+    .showHelpAfterError();
+  for (const [name, { about, measure }] of BENCHES) {
+    program
+      .command(name)
+      .description(about)
+      .action(async () => {
+        const { runs, json } = program.opts<{ runs: string; json?: string }>();
+        const count = Number(runs);
+        if (!Number.isInteger(count) || count < 1) program.error(`--runs ${runs} is not a number of runs`);
+        const machine = observeMachine(NOVA_CONF);
+        const say = (line: string): void => void process.stderr.write(`${line}\n`);
+        const figures = await measure({ runs: count, say });
+        const result: BenchResult = {
+          bench: name,
+          machine: await machine(),
+          commit: await commit(),
+          figures,
+        };
+        if (json !== undefined) await writeFile(json, `${JSON.stringify(result, null, 2)}\n`);
+        process.stdout.write(`${table(figures)}\n${JSON.stringify(result.machine)} at ${result.commit}\n`);
+      });
+  }
+  await program.parseAsync();
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`bench: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.exitCode = 1;
+});

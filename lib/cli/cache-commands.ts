@@ -1,5 +1,6 @@
 /** `prebake cache`: what is in this host's cache of µVMs, and taking care of it. */
-import type { CacheEntry } from '../squirrel';
+import type { CacheEntry, UvmUsage } from '../squirrel';
+import { describeError } from '../exceptions';
 import type { Cache } from './host';
 import { CommandError, EXIT, type Output, formatBytes, formatMs } from './output';
 
@@ -59,8 +60,13 @@ function listRow(entry: CacheEntry): string[] {
 /** `cache show KEY` */
 export async function showCache(cache: Cache, output: Output, prefix: string, json: boolean): Promise<void> {
   const entry = await resolveKey(cache, prefix);
+  // A µVM with damaged files is worth showing, too.
+  const usage =
+    entry.state === 'unreadable'
+      ? undefined
+      : await cache.usage(entry.key).catch((error: unknown) => describeError(error));
   if (json) {
-    output.json(entry);
+    output.json(typeof usage === 'object' ? { ...entry, usage } : entry);
     return;
   }
   if (entry.state === 'unreadable') {
@@ -71,7 +77,7 @@ export async function showCache(cache: Cache, output: Output, prefix: string, js
   const { platform } = manifest;
   const files: [string, string][] = Object.entries(manifest.files).map(([name, file]) => [
     name,
-    `${formatBytes(file.sizeBytes)}, ${file.pages} pages not zero, ${file.newPages} of them new to the cache`,
+    `${formatBytes(file.sizeBytes)}, ${file.pages} pages not zero`,
   ]);
   output.table(
     [],
@@ -82,12 +88,39 @@ export async function showCache(cache: Cache, output: Output, prefix: string, js
       'image checksum': manifest.image.checksum ?? 'none',
       memory: `${manifest.memoryMb} MiB`,
       baked: `${manifest.bakedAt}, in ${formatMs(manifest.bakeMs)}`,
-      stored: formatBytes(manifest.addedBytes),
+      'added when stored': formatBytes(manifest.addedBytes),
       platform: `${platform.virtType}, ${platform.machineType}, CPU ${platform.cpuModel}, QEMU ${platform.qemuMajorVersion}, ${platform.firmware}`,
       layout: `version ${platform.layoutVersion}, up to ${platform.maxVcpus} vCPUs and ${platform.maxMemoryMb} MiB`,
       gate: manifest.gateVersion.slice(0, SHORT_KEY),
       ...Object.fromEntries<string>(files),
+      ...(typeof usage === 'string' && { 'where its bytes are': `not known: ${usage}` }),
     }),
+  );
+  if (typeof usage !== 'object') return;
+  output.line('');
+  output.table(['FILE', 'ZERO', 'IN THE IMAGE', 'SHARED', 'OWN', 'OWN, COMPRESSED'], usageRows(usage));
+}
+
+/** Where the bytes of each file are; what is shared and what is the image's own takes no room of this µVM's. */
+function usageRows(usage: UvmUsage): string[][] {
+  return Object.entries(usage).map(([name, file]) => [
+    name,
+    ...[file.zeroBytes, file.imageBytes, file.sharedBytes, file.ownBytes, file.ownStoredBytes].map(
+      formatBytes,
+    ),
+  ]);
+}
+
+/** `cache gc` */
+export async function collectCache(cache: Cache, output: Output, json: boolean): Promise<void> {
+  const report = await cache.gc();
+  if (json) {
+    output.json(report);
+    return;
+  }
+  const { storedBytes, freedBytes, rewrittenPacks } = report;
+  output.line(
+    `freed ${formatBytes(freedBytes)}, ${rewrittenPacks} packs written anew; ${formatBytes(storedBytes)} are stored`,
   );
 }
 

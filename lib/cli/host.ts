@@ -4,7 +4,7 @@ import type { Baker } from '../bake';
 import type { Squirrel } from '../squirrel';
 
 /** The part of the cache that commands use. */
-export type Cache = Pick<Squirrel, 'find' | 'list' | 'remove' | 'verify' | 'close'>;
+export type Cache = Pick<Squirrel, 'find' | 'list' | 'usage' | 'gc' | 'remove' | 'verify' | 'close'>;
 
 /** Everything a bake needs besides the image. */
 export interface Bakery {
@@ -22,6 +22,8 @@ export interface Host {
   readonly configFiles: readonly string[];
   /** Where the running service answers, without a trailing slash. */
   readonly sidecarUrl: string;
+  /** What it asks for, `[prebake] sidecar_token`. */
+  readonly sidecarToken?: string | null;
   openCache(): Promise<Cache>;
   openBakery(): Promise<Bakery & { readonly cache: Cache }>;
 }

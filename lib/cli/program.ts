@@ -4,7 +4,7 @@ import { bake } from './bake-command';
 import { showBoots } from './boots-command';
 import { configurationReference } from '../config';
 import { type Examination, doctor } from './doctor-command';
-import { listCache, removeFromCache, showCache, verifyCache } from './cache-commands';
+import { collectCache, listCache, removeFromCache, showCache, verifyCache } from './cache-commands';
 import type { Cache, Host, OpenHost } from './host';
 import type { Output } from './output';
 
@@ -100,6 +100,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
     .description('remove µVMs; servers already started from them are not touched')
     .argument('<key...>', 'their keys, or the first digits of them')
     .action((keys: string[]) => withCache((opened) => removeFromCache(opened, output, keys)));
+  cache
+    .command('gc')
+    .description('free what no µVM needs any more; servers may start meanwhile')
+    .option(...JSON_OPTION)
+    .action((options: JsonOption) =>
+      withCache((opened) => collectCache(opened, output, options.json === true)),
+    );
   cache
     .command('verify')
     .description('read every page back and check it; exit code 1 when something is damaged')

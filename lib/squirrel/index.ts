@@ -12,4 +12,4 @@ export type { StoredFile, UvmDescription, UvmFileName, UvmManifest } from './man
 export { Squirrel } from './squirrel';
 export { squirrelOptions } from './options';
 export type { SquirrelOptions } from './options';
-export type { CacheEntry, UvmDraft, VerifyReport } from './squirrel';
+export type { CacheEntry, GcReport, UvmDraft, UvmUsage, VerifyReport } from './squirrel';

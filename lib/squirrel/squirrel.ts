@@ -7,10 +7,11 @@
  */
 import { access, mkdir, readdir, rename, rm, unlink, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { UvmTemplate } from '../../drivers/driver';
-import { ownedPath, ownerIsAlive, publish, removeDurably, syncDirectory, writeSynced } from './durable';
+import { Collector, storedUvm } from './collector';
+import { ownedPath, ownerIsAlive, publish, removeDurably, writeSynced } from './durable';
 import { CacheBusy, DamagedFile, ImageMissing, UnknownUvm } from './errors';
 import { CacheLayout } from './layout';
 import { withLock } from './lock';
@@ -29,6 +30,7 @@ import type { SquirrelOptions } from './options';
 import { Records } from './records';
 import { WorkerPool } from './worker-pool';
 import type { StoredPages } from './store';
+import type { FileUsage } from './usage';
 
 /** A µVM that was just baked: its description and its files, which the cache copies from. */
 export interface UvmDraft {
@@ -56,6 +58,18 @@ export interface VerifyReport {
   readonly problems: readonly string[];
 }
 
+/** What `gc` did. */
+export interface GcReport {
+  /** Bytes of the store itself; written-out files are not part of it. */
+  readonly storedBytes: number;
+  readonly freedBytes: number;
+  /** Packs that were written anew without what nobody needed. */
+  readonly rewrittenPacks: number;
+}
+
+/** Where the bytes of each file of a µVM are. */
+export type UvmUsage = Readonly<Record<UvmFileName, FileUsage>>;
+
 /** Why a µVM is not offered between its bake and its proof. */
 const NOT_PROVEN = 'it has not been proven by a test clone';
 /** Another process that stores a µVM holds the lock for seconds. */
@@ -66,6 +80,7 @@ export class Squirrel {
   private readonly workers = new WorkerPool();
   private readonly materialiser: Materialiser;
   private readonly records: Records;
+  private readonly collector: Collector;
   /** Changes within this process, one after the other: a lock per process says nothing about its own tasks. */
   private changes: Promise<unknown> = Promise.resolve();
 
@@ -75,6 +90,7 @@ export class Squirrel {
   ) {
     this.materialiser = new Materialiser(layout, this.workers);
     this.records = new Records(layout);
+    this.collector = new Collector(layout, this.records, this.workers, logger);
   }
 
   /** Opens the cache, creating it if need be, and removes what crashed processes left in it. */
@@ -116,7 +132,7 @@ export class Squirrel {
       const packPath = await ownedPath(this.layout.staging);
       const temporary = [packPath];
       try {
-        const packs = (await this.packIds()).map((id) => ({ id, path: this.layout.pack(id) }));
+        const packs = await this.collector.packs();
         const files = UVM_FILES.map((file) => draft.files[file]);
         const imagePath = await this.imageIfThere(draft.description.image.id);
         const stored = await this.workers.run('store', { files, packs, imagePath, packPath }, onProgress);
@@ -135,7 +151,7 @@ export class Squirrel {
         await writeSynced(path, serialiseManifest(manifest));
         await publish(path, this.layout.manifest(key));
         await this.materialiser.remove(key);
-        await this.dropUnreferenced();
+        await this.collector.dropUnreferenced();
         return manifest;
       } finally {
         for (const path of temporary) await rm(path, { force: true });
@@ -202,7 +218,9 @@ export class Squirrel {
         diskDeltaPath: files.disk,
       };
     } catch (error) {
-      if (error instanceof DamagedFile) await this.condemn(manifest, error);
+      if (!(error instanceof DamagedFile)) throw error;
+      if (await this.movedSince(manifest)) return await this.materialise(key, { held });
+      await this.condemn(manifest, error);
       throw error;
     }
   }
@@ -221,7 +239,7 @@ export class Squirrel {
       await removeDurably(this.layout.manifest(key));
       await removeDurably(this.layout.quarantined(key));
       await this.materialiser.remove(key);
-      await this.dropUnreferenced();
+      await this.collector.dropUnreferenced();
     });
   }
 
@@ -251,7 +269,38 @@ export class Squirrel {
       await attempt(async () => (await this.workers.run('check', { id, path: this.layout.pack(id) })).pages);
     }
     if (problems.length === 0) problems.push(...(await this.materialiser.compare(manifest)));
+    if (problems.length > 0 && (await this.movedSince(manifest))) return await this.verify(key);
     return { key, pages, problems };
+  }
+
+  /** Where the bytes of a µVM are; its removal frees `ownStoredBytes`. */
+  async usage(key: string): Promise<UvmUsage> {
+    const manifest = await this.records.manifest(key);
+    if (manifest === undefined) throw new UnknownUvm(key);
+    const others = (await this.list()).flatMap((entry) =>
+      entry.key === key || entry.state === 'unreadable' ? [] : [storedUvm(this.layout, entry.manifest)],
+    );
+    const [ram, disk, state] = await this.workers.run('usage', {
+      uvm: storedUvm(this.layout, manifest),
+      others,
+    });
+    if (ram === undefined || disk === undefined || state === undefined)
+      throw new RangeError('a file is missing');
+    return { ram, disk, state };
+  }
+
+  /**
+   * Frees what no µVM needs: leftovers, and pages in packs that others still need pages of; such packs are written anew
+   * and the µVMs' manifests replaced one by one, each whole before and after. Boots go on meanwhile; bakes wait.
+   */
+  async gc(): Promise<GcReport> {
+    return await this.change(LOCK_WAIT_MS, async () => {
+      const before = await this.collector.storedBytes();
+      await this.tidy();
+      const rewrittenPacks = await this.collector.compact();
+      const storedBytes = await this.collector.storedBytes();
+      return { storedBytes, freedBytes: before - storedBytes, rewrittenPacks };
+    });
   }
 
   /** Waits for changes in hand and ends the worker threads. */
@@ -276,7 +325,7 @@ export class Squirrel {
     }
     await this.materialiser.tidy();
     await this.dropOldFormats();
-    await this.dropUnreferenced();
+    await this.collector.dropUnreferenced();
   }
 
   /** Removes µVMs that an earlier version of this program stored: they are only good for being baked again. */
@@ -297,30 +346,10 @@ export class Squirrel {
     }
   }
 
-  /** Removes packs and maps that no manifest refers to; does nothing while a manifest cannot be read. */
-  private async dropUnreferenced(): Promise<void> {
-    const packs = new Set<string>();
-    const maps = new Set<string>();
-    for (const key of await this.records.keys()) {
-      let manifest: UvmManifest | undefined;
-      try {
-        manifest = await this.records.manifest(key);
-      } catch (error) {
-        this.logger.warn({ key, err: error }, 'unreadable manifest: nothing is cleaned up');
-        return;
-      }
-      for (const id of manifest?.packs ?? []) packs.add(id);
-      for (const file of UVM_FILES) if (manifest !== undefined) maps.add(manifest.files[file].map);
-    }
-    for (const [directory, suffix, inUse] of [
-      [this.layout.packs, '.pack', packs],
-      [this.layout.maps, '.map', maps],
-    ] as const) {
-      for (const name of await readdir(directory)) {
-        if (!inUse.has(basename(name, suffix))) await rm(join(directory, name), { force: true });
-      }
-      await syncDirectory(directory);
-    }
+  /** Whether the pages of this very bake were moved after its manifest was read: by a `gc`, maybe another process's. */
+  private async movedSince(manifest: UvmManifest): Promise<boolean> {
+    const now = await this.records.manifest(manifest.key);
+    return now?.bakedAt === manifest.bakedAt && now.packs.join() !== manifest.packs.join();
   }
 
   /** A page was not what was stored: no µVM may refer to that pack any more, and this one is not offered. */
@@ -346,11 +375,6 @@ export class Squirrel {
       () => path,
       () => undefined,
     );
-  }
-
-  private async packIds(): Promise<string[]> {
-    const names = await readdir(this.layout.packs);
-    return names.filter((name) => name.endsWith('.pack')).map((name) => basename(name, '.pack'));
   }
 }
 

@@ -1,4 +1,5 @@
 /** The heavy work of the cache, as it runs in worker threads: input and output by name. */
+import { compact, type Compacted, type CompactTask } from './compact';
 import type { PackFile } from './pack-format';
 import {
   check,
@@ -10,6 +11,7 @@ import {
   type WriteTask,
 } from './restore';
 import type { Extent } from './page-map';
+import { usage, type FileUsage, type UsageTask } from './usage';
 import { store, type StoredPages, type StoreTask } from './store';
 
 /** What the worker threads can do. */
@@ -19,6 +21,8 @@ export interface Tasks {
   check: { input: PackFile; output: { pages: number } };
   readAll: { input: PageSources & { readonly extents: readonly Extent[] }; output: { pages: number } };
   compare: { input: CompareTask; output: { pages: number } };
+  compact: { input: CompactTask; output: Compacted | null };
+  usage: { input: UsageTask; output: FileUsage[] };
 }
 export type TaskName = keyof Tasks;
 export type TaskRunner = {
@@ -28,4 +32,4 @@ export type TaskRunner = {
   ) => Tasks[Name]['output'];
 };
 
-export const TASKS: TaskRunner = { store, write, check, readAll, compare };
+export const TASKS: TaskRunner = { store, write, check, readAll, compare, compact, usage };

@@ -46,6 +46,13 @@ function manifest(key: string): UvmManifest {
   };
 }
 
+const USAGE = {
+  zeroBytes: 1024 * 1024,
+  imageBytes: 2 * 1024 * 1024,
+  sharedBytes: 3 * 1024 * 1024,
+  ownBytes: 4 * 1024 * 1024,
+  ownStoredBytes: 7 * 1024,
+};
 const OK = 'ab12'.padEnd(64, '0');
 const BAD = 'ab13'.padEnd(64, '0');
 const ENTRIES: CacheEntry[] = [
@@ -71,6 +78,9 @@ class World {
     const cache: Cache = {
       list: () => Promise.resolve(this.entries),
       find: () => Promise.resolve(this.found),
+      usage: () => Promise.resolve({ ram: USAGE, disk: USAGE, state: USAGE }),
+      gc: () =>
+        Promise.resolve({ storedBytes: 5 * 1024 * 1024, freedBytes: 2 * 1024 * 1024, rewrittenPacks: 3 }),
       remove: (key) => {
         this.removed.push(key);
         return Promise.resolve();
@@ -211,6 +221,13 @@ describe('prebake cache', () => {
     expect(await world.run('cache', 'show', 'ab12')).toBe(0);
     expect(world.stdout).toMatch(/^image +5d8a2c0e/m);
     expect(world.stdout).toMatch(/^platform +qemu, pc-i440fx-7\.2/m);
+    expect(world.stdout).toMatch(/IN THE IMAGE +SHARED +OWN/);
+    expect(world.stdout).toMatch(/ram +1\.0 MiB +2\.0 MiB +3\.0 MiB +4\.0 MiB +7\.0 KiB/);
+  });
+
+  test('cache gc says what it freed', async () => {
+    expect(await world.run('cache', 'gc')).toBe(0);
+    expect(world.stdout).toBe('freed 2.0 MiB, 3 packs written anew; 5.0 MiB are stored\n');
   });
 
   test.each([

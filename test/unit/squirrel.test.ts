@@ -308,6 +308,93 @@ describe('pages that resemble others', () => {
   });
 });
 
+describe('gc', () => {
+  const shared = Array.from({ length: 60 }, (_, index) => page(`shared ${index}`, false));
+  const alone = Array.from({ length: 200 }, (_, index) => page(`alone ${index}`, false));
+  /** 30 pages of the other µVM in full, 30 as a basis of differences, and some of its own. */
+  const ram = [
+    ...shared.slice(0, 40),
+    ZERO,
+    ...shared.slice(40).map((one) => Buffer.concat([Buffer.from('!'), one.subarray(1)])),
+    page('own'),
+  ];
+
+  beforeEach(async () => {
+    await store(await makeDraft(directory, 'a', [...alone.slice(0, 100), ...shared, ...alone.slice(100)]));
+    await store(await makeDraft(directory, 'b', ram));
+  });
+
+  async function expectWhole(): Promise<void> {
+    const { ramPath } = await squirrel.materialise(keyOf('b'));
+    expect((await readFile(ramPath)).equals(Buffer.concat(ram))).toBe(true);
+    expect((await squirrel.verify(keyOf('b'))).problems).toEqual([]);
+  }
+
+  test('frees pages that only a removed µVM had, in packs that others need pages of', async () => {
+    const inode = (await stat((await squirrel.materialise(keyOf('b'))).ramPath)).ino;
+    expect(await squirrel.gc()).toMatchObject({ freedBytes: 0, rewrittenPacks: 0 });
+    await squirrel.remove(keyOf('a'));
+    const { freedBytes, storedBytes, rewrittenPacks } = await squirrel.gc();
+    expect(rewrittenPacks).toBe(1);
+    expect(freedBytes).toBeGreaterThan(200 * 4096);
+    expect(storedBytes).toBeLessThan(70 * 4096);
+    const packs = await readdir(join(cache, 'packs'));
+    expect((await squirrel.find(keyOf('b')))?.packs.map((id) => `${id}.pack`)).toEqual(packs);
+    // What was written out is as good as before.
+    expect((await stat((await squirrel.materialise(keyOf('b'))).ramPath)).ino).toBe(inode);
+    await rm(join(cache, 'materialised', keyOf('b')), { recursive: true });
+    await expectWhole();
+    expect(await squirrel.gc()).toMatchObject({ freedBytes: 0, rewrittenPacks: 0 });
+  });
+
+  test('boots go on meanwhile', async () => {
+    const other = await Squirrel.open({ directory: cache, imagesDirectory: directory, logger });
+    try {
+      await squirrel.remove(keyOf('a'));
+      const collected = squirrel.gc();
+      let over = false;
+      const ended = collected.then(
+        () => (over = true),
+        () => (over = true),
+      );
+      let boots = 0;
+      while (!over || boots < 3) {
+        await rm(join(cache, 'materialised', keyOf('b')), { recursive: true, force: true });
+        const { ramPath } = await other.materialise(keyOf('b'));
+        expect((await readFile(ramPath)).equals(Buffer.concat(ram))).toBe(true);
+        boots += 1;
+      }
+      await ended;
+      expect(await collected).toMatchObject({ rewrittenPacks: 1 });
+    } finally {
+      await other.close();
+    }
+    await expectWhole();
+  });
+
+  test('leaves the pages of a µVM alone that cannot be read', async () => {
+    await squirrel.remove(keyOf('a'));
+    const map = (await squirrel.find(keyOf('b')))?.files.ram.map ?? '';
+    await flipByte(join(cache, 'maps', `${map}.map`), 20);
+    expect(await squirrel.gc()).toMatchObject({ freedBytes: 0, rewrittenPacks: 0 });
+    await flipByte(join(cache, 'maps', `${map}.map`), 20);
+    await expectWhole();
+  });
+
+  test('usage tells where the bytes are', async () => {
+    const { ram: used } = await squirrel.usage(keyOf('b'));
+    expect(used).toMatchObject({
+      zeroBytes: 4096,
+      imageBytes: 0,
+      sharedBytes: 40 * 4096,
+      ownBytes: 21 * 4096,
+    });
+    expect(used.ownStoredBytes).toBeLessThan(4 * 4096);
+    await squirrel.remove(keyOf('a'));
+    expect((await squirrel.usage(keyOf('b'))).ram).toMatchObject({ sharedBytes: 0, ownBytes: 61 * 4096 });
+  });
+});
+
 test('a µVM of an earlier format is removed with all it had, one of a later format is left alone', async () => {
   const empty = await filesIn(cache);
   await store(await makeDraft(directory, 'a', [page('x')]));

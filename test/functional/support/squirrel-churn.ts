@@ -21,6 +21,7 @@ async function churn(): Promise<never> {
     appendFileSync(log, `begin ${op} ${name}\n`);
     if (op === 'add') await squirrel.add(draft);
     else await squirrel.remove(keyOf(name));
+    if (turn % 2 === 0) await squirrel.gc();
     appendFileSync(log, `done ${op} ${name}\n`);
   }
 }

@@ -39,17 +39,16 @@ import type { DomainEvent } from './domain-events';
 import { coldDomainXml } from './domain-xml';
 import { readHostCapabilities, type HostCapabilities } from './host-capabilities';
 import { readHostResources } from './host-resources';
+import { HostUptime } from './host-uptime';
 import { ImageCache, type ImageSource } from './image-cache';
 import { exists, InstanceStore, type InstancePaths } from './instance-store';
 import { probeAccelerator } from './kvm-probe';
 import { isOff, pause, powerStateOf, pullPlug, shutDown, unpause } from './power';
-import { run } from './program';
 import type { DriverSettings } from './settings';
 import type { DriverParts, UvmEngine } from './uvm-engine';
 import { viewDomain } from './xml-reader';
 
 const DEFAULT_URI = 'qemu:///system';
-const UPTIME_TIMEOUT_MS = 10_000;
 /** VIR_DOMAIN_EVENT_STOPPED_CRASHED */
 const STOPPED_BY_CRASH = 2;
 
@@ -72,6 +71,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
   private uvm: UvmEngine | undefined;
   private readonly images: ImageCache;
   private readonly instances: InstanceStore;
+  private readonly uptime = new HostUptime();
 
   private constructor(private readonly options: DriverOptions) {
     const { config, glance, logger } = options;
@@ -156,8 +156,8 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     return await readHostResources(connection, capabilities(), this.options.config, this.instances);
   }
 
-  async getHostUptime(): Promise<string> {
-    return (await run('uptime', [], { timeoutMs: UPTIME_TIMEOUT_MS })).trim();
+  getHostUptime(): Promise<string> {
+    return this.uptime.line();
   }
 
   async listInstanceUuids(): Promise<string[]> {

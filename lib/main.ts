@@ -100,6 +100,9 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
       logger,
     });
     started.push({ name: 'compute service', close: () => service.stop() });
+    neutron
+      .prepare()
+      .catch((error: unknown) => logger.warn(`Neutron does not answer yet: ${describeError(error)}`));
     await service.start(signal);
     up = true;
     if (!signal.aborted) await once(signal, 'abort');

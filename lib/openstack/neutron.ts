@@ -125,6 +125,11 @@ export class Neutron {
     return answer.auto_allocated_topology.id;
   }
 
+  /** Logs in and learns what Neutron can do, so that the first server does not have to wait for it. */
+  async prepare(): Promise<void> {
+    await this.hasExtension('');
+  }
+
   /** Whether an extension is loaded, by its alias. */
   async hasExtension(alias: string): Promise<boolean> {
     if (

@@ -236,6 +236,15 @@ describe('allocation', () => {
   });
 });
 
+test('what Neutron can do is learned ahead of the first server', async () => {
+  const neutron = new Neutron(session);
+  await neutron.prepare();
+  const calls = cloud.seen.length;
+  await neutron.hasExtension('dns-integration');
+  expect(cloud.calls).toEqual(['GET /v2.0/extensions']);
+  expect(cloud.seen).toHaveLength(calls);
+});
+
 describe('a failed allocation', () => {
   const both = [{ network_id: NETWORK }, { port_id: 'mine' }];
 

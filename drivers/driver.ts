@@ -2,7 +2,7 @@
  * What the compute service asks of a hypervisor, in the words of Nova's virt driver (nova/virt/driver.py), and what the
  * baker asks of it to make a µVM. `lib/compute` and `lib/bake` know this file; only `lib/main.ts` knows an implementation.
  */
-import type { NetworkInfo } from '../lib/objects';
+import type { NetworkInfo, Vif } from '../lib/objects';
 import type { Timeline } from '../lib/timeline';
 
 /** Power states by Nova's numbers (nova/compute/power_state.py). */
@@ -161,6 +161,38 @@ export interface LifecycleEvent {
   readonly kind: 'started' | 'stopped' | 'paused' | 'resumed' | 'crashed';
 }
 
+/** What moved over a NIC in one direction since it was plugged in. */
+export interface NicCounters {
+  readonly bytes: number;
+  readonly packets: number;
+  readonly errors: number;
+  readonly drops: number;
+}
+
+/** What a running guest has and has used so far. What the hypervisor cannot tell is missing. */
+export interface GuestDiagnostics {
+  readonly maxMemoryKib: number;
+  readonly memoryKib: number;
+  /** Nanoseconds of processor time, by virtual CPU. */
+  readonly cpuTimesNs: readonly number[];
+  /** libvirt's counters of memory by its names (`rss`, `actual` ...), mostly in KiB. */
+  readonly memory: Readonly<Record<string, number>>;
+  readonly disks: readonly {
+    readonly device: string;
+    readonly readRequests: number;
+    readonly readBytes: number;
+    readonly writeRequests: number;
+    readonly writeBytes: number;
+    readonly errors: number;
+  }[];
+  readonly nics: readonly {
+    readonly macAddress: string;
+    /** The tap; null for a NIC that is not plugged. */
+    readonly device: string | null;
+    readonly counters: { readonly received: NicCounters; readonly sent: NicCounters } | null;
+  }[];
+}
+
 /** Where a VNC client connects. */
 export interface VncConsole {
   readonly host: string;
@@ -200,6 +232,24 @@ export interface ComputeDriver {
   hardReboot(instance: InstanceSpec, network: NetworkInfo): Promise<void>;
   pause(uuid: string): Promise<void>;
   unpause(uuid: string): Promise<void>;
+  /** Writes the guest's memory to disk and ends it. Idempotent. */
+  suspend(uuid: string): Promise<void>;
+  /** Lets a suspended guest go on where it was; nothing for one that runs. */
+  resume(instance: InstanceSpec, network: NetworkInfo): Promise<void>;
+  /** Plugs one more port in, for good. On failure nothing of it is left on the host. */
+  attachInterface(instance: InstanceSpec, vif: Vif): Promise<void>;
+  /** Takes a port's NIC away, for good, once the guest let go of it. Nothing when it has none. */
+  detachInterface(uuid: string, vif: Vif): Promise<void>;
+  /** The NICs of a server's domain; `pciAddress` such as `0000:00:03.0`. */
+  listNics(uuid: string): Promise<readonly { macAddress: string; pciAddress: string | null }[]>;
+  getDiagnostics(uuid: string): Promise<GuestDiagnostics>;
+  /**
+   * Has the guest's agent set the password of its administrator.
+   * Rejects with QemuGuestAgentNotEnabled or NotImplementedError when there is no agent.
+   */
+  setAdminPassword(instance: InstanceSpec, password: string): Promise<void>;
+  /** Sends the guest an NMI; rejects with InstanceNotRunning or TriggerCrashDumpNotSupported. */
+  triggerCrashDump(uuid: string): Promise<void>;
   /** The last `tailLines` lines of the console (all when null). */
   getConsoleOutput(uuid: string, tailLines: number | null): Promise<string>;
   getVncConsole(uuid: string): Promise<VncConsole>;

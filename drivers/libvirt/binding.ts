@@ -199,6 +199,41 @@ function load() {
       'virDomainManagedSaveRemove',
       ', unsigned int flags',
     ),
+    virDomainManagedSave: onDomain<[flags: number]>('virDomainManagedSave', ', unsigned int flags'),
+    virDomainManagedSaveGetXMLDesc: async<[domain: Pointer, flags: number], string | null>(
+      'str! virDomainManagedSaveGetXMLDesc(void *domain, unsigned int flags)',
+    ),
+    virDomainManagedSaveDefineXML: onDomain<[xml: string, flags: number]>(
+      'virDomainManagedSaveDefineXML',
+      ', const char *xml, unsigned int flags',
+    ),
+    virDomainInjectNMI: onDomain<[flags: number]>('virDomainInjectNMI', ', unsigned int flags'),
+    virDomainSetUserPassword: onDomain<[user: string, password: string, flags: number]>(
+      'virDomainSetUserPassword',
+      ', const char *user, const char *password, unsigned int flags',
+    ),
+    virDomainSetTime: onDomain<[seconds: number, nanoseconds: number, flags: number]>(
+      'virDomainSetTime',
+      ', long long seconds, unsigned int nseconds, unsigned int flags',
+    ),
+    // Structures are filled into a buffer; whoever calls knows their layout.
+    virDomainGetInfo: onDomain<[info: Buffer]>('virDomainGetInfo', ', _Out_ uint8_t *info'),
+    virDomainGetVcpus: onDomain<[info: Buffer, maxInfo: number, cpuMaps: null, mapLength: number]>(
+      'virDomainGetVcpus',
+      ', _Out_ uint8_t *info, int maxinfo, void *cpumaps, int maplen',
+    ),
+    virDomainBlockStats: onDomain<[disk: string, stats: Buffer, sizeBytes: number]>(
+      'virDomainBlockStats',
+      ', const char *disk, _Out_ uint8_t *stats, size_t size',
+    ),
+    virDomainInterfaceStats: onDomain<[device: string, stats: Buffer, sizeBytes: number]>(
+      'virDomainInterfaceStats',
+      ', const char *device, _Out_ uint8_t *stats, size_t size',
+    ),
+    virDomainMemoryStats: onDomain<[stats: Buffer, maxStats: number, flags: number]>(
+      'virDomainMemoryStats',
+      ', _Out_ uint8_t *stats, unsigned int nr_stats, unsigned int flags',
+    ),
     virDomainAttachDeviceFlags: onDomain<[xml: string, flags: number]>(
       'virDomainAttachDeviceFlags',
       ', const char *xml, unsigned int flags',

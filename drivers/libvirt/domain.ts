@@ -11,6 +11,8 @@ import type { Lane } from './lane';
 const CALL_DEADLINE_MS = 30_000;
 /** Starting QEMU, or waiting for libvirt to kill one that does not want to. */
 const LONG_DEADLINE_MS = 120_000;
+/** All of a guest's memory goes to disk, or comes from there. */
+const SAVE_DEADLINE_MS = 30 * 60_000;
 
 /** virDomainState */
 export enum DomainState {
@@ -93,6 +95,58 @@ export class Domain {
     const saved = (d: Pointer): Promise<number> => binding().virDomainHasManagedSaveImage(d, 0);
     if ((await this.call('virDomainHasManagedSaveImage', saved)) === 0) return;
     await this.call('virDomainManagedSaveRemove', (d) => binding().virDomainManagedSaveRemove(d, 0));
+  }
+
+  async hasManagedSave(): Promise<boolean> {
+    const saved = (d: Pointer): Promise<number> => binding().virDomainHasManagedSaveImage(d, 0);
+    return (await this.call('virDomainHasManagedSaveImage', saved)) === 1;
+  }
+  /** Writes the guest's memory to a file of libvirt's and ends it; its next start goes on from there. */
+  async managedSave(): Promise<void> {
+    const save = (d: Pointer): Promise<number> => binding().virDomainManagedSave(d, 0);
+    await this.call('virDomainManagedSave', save, SAVE_DEADLINE_MS);
+  }
+  /** The domain as it was saved. */
+  async managedSaveXml(): Promise<string> {
+    const call = 'virDomainManagedSaveGetXMLDesc';
+    return await this.onDomain(call, CALL_DEADLINE_MS, (d, lane) =>
+      lane.value(call, binding().virDomainManagedSaveGetXMLDesc(d, XML_SECURE)),
+    );
+  }
+  /** Changes the saved domain, as far as the guest cannot tell. */
+  async defineManagedSaveXml(xml: string): Promise<void> {
+    await this.call('virDomainManagedSaveDefineXML', (d) =>
+      binding().virDomainManagedSaveDefineXML(d, xml, 0),
+    );
+  }
+  /** Starts a saved guest where it was. */
+  async restore(): Promise<void> {
+    const create = (d: Pointer): Promise<number> => binding().virDomainCreateWithFlags(d, 0);
+    await this.call('virDomainCreateWithFlags', create, SAVE_DEADLINE_MS);
+  }
+  async injectNmi(): Promise<void> {
+    await this.call('virDomainInjectNMI', (d) => binding().virDomainInjectNMI(d, 0));
+  }
+  /** Has the guest agent set a password. */
+  async setUserPassword(user: string, password: string): Promise<void> {
+    await this.call('virDomainSetUserPassword', (d) =>
+      binding().virDomainSetUserPassword(d, user, password, 0),
+    );
+  }
+  /** Has the guest agent set the clock. */
+  async setTime(timeMs: number): Promise<void> {
+    const seconds = Math.floor(timeMs / 1000);
+    const nanoseconds = Math.floor(timeMs % 1000) * 1_000_000;
+    await this.call('virDomainSetTime', (d) => binding().virDomainSetTime(d, seconds, nanoseconds, 0));
+  }
+  /** Has libvirt fill a structure of `sizeBytes`. @returns the call's number and the structure */
+  async fill(
+    name: string,
+    sizeBytes: number,
+    work: (domain: Pointer, into: Buffer) => Promise<number>,
+  ): Promise<{ readonly count: number; readonly data: Buffer }> {
+    const data = Buffer.alloc(sizeBytes);
+    return { count: await this.call(name, (d) => work(d, data)), data };
   }
 
   async state(): Promise<{ readonly state: DomainState; readonly reason: number }> {

@@ -12,10 +12,11 @@ import {
   InstanceNotRunning,
   VirtualInterfaceCreateException,
 } from '../../lib/exceptions';
-import type { NetworkInfo } from '../../lib/objects';
+import type { NetworkInfo, Vif } from '../../lib/objects';
 import { PowerState } from '../driver';
 import type {
   ComputeDriver,
+  GuestDiagnostics,
   HostResources,
   InstanceSpec,
   LifecycleEvent,
@@ -34,15 +35,21 @@ import { deleteTap, ensureBridges } from './bridge';
 import { spawnCold } from './cold-spawn';
 import { LibvirtConnection } from './connection';
 import { readConsoleLog } from './console-log';
+import { Discards } from './discards';
 import type { Domain } from './domain';
 import type { DomainEvent } from './domain-events';
+import { readDiagnostics } from './diagnostics';
 import { coldDomainXml } from './domain-xml';
+import { setAdminPassword, syncGuestTime, triggerCrashDump } from './guest-agent';
+import { hardwareOf } from './hardware';
 import { readHostCapabilities, type HostCapabilities } from './host-capabilities';
 import { readHostResources } from './host-resources';
 import { HostUptime } from './host-uptime';
 import { ImageCache, type ImageSource } from './image-cache';
 import { exists, InstanceStore, type InstancePaths } from './instance-store';
+import { attachInterface, detachInterface, listNics } from './interfaces';
 import { probeAccelerator } from './kvm-probe';
+import { restoreGuest, saveGuest } from './managed-save';
 import { isOff, pause, powerStateOf, pullPlug, shutDown, unpause } from './power';
 import type { DriverSettings } from './settings';
 import type { DriverParts, UvmEngine } from './uvm-engine';
@@ -72,10 +79,12 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
   private readonly images: ImageCache;
   private readonly instances: InstanceStore;
   private readonly uptime = new HostUptime();
+  private readonly discards: Discards;
 
   private constructor(private readonly options: DriverOptions) {
     const { config, glance, logger } = options;
     this.instances = new InstanceStore(config.default.instancesPath);
+    this.discards = new Discards(this.instances, (uuid) => this.removeAll(uuid), logger);
     this.images = new ImageCache(config.default.instancesPath, glance, {
       forceRaw: config.default.forceRawImages,
       logger,
@@ -98,6 +107,11 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     await this.connect();
     try {
       await this.images.removeUnfinished();
+      await this.discards.settle();
+      // A spawn that lost libvirtd could not clean up after itself.
+      this.connection.onState((state) => {
+        if (state === 'connected') void this.discards.settle();
+      });
       await this.uvm?.recover();
     } catch (error) {
       await this.close();
@@ -185,7 +199,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
         signal.throwIfAborted();
         return await spawnCold(request, this.parts, await this.instances.create(instance.uuid), why);
       } catch (error) {
-        await this.removeAll(instance.uuid);
+        await this.discards.discard(instance.uuid);
         throw error;
       }
     });
@@ -240,6 +254,51 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
 
   async unpause(uuid: string): Promise<void> {
     await this.busyWith(uuid, async () => unpause(await this.connection.lookupByUuid(uuid)));
+  }
+
+  async suspend(uuid: string): Promise<void> {
+    await this.busyWith(uuid, async () => {
+      await this.uvm?.settled(uuid);
+      await this.uvm?.forget(uuid);
+      await saveGuest(await this.connection.lookupByUuid(uuid));
+    });
+  }
+
+  async resume(instance: InstanceSpec, network: NetworkInfo): Promise<void> {
+    await this.busyWith(instance.uuid, async () => {
+      const domain = await this.connection.lookupByUuid(instance.uuid);
+      await ensureBridges(network);
+      await restoreGuest(domain);
+      await syncGuestTime(domain, instance, this.options.logger);
+    });
+  }
+
+  async attachInterface(instance: InstanceSpec, vif: Vif): Promise<void> {
+    // Until then its NICs are the restore's.
+    await this.uvm?.settled(instance.uuid);
+    const domain = await this.connection.lookupByUuid(instance.uuid);
+    await attachInterface(domain, vif, hardwareOf(instance).vifModel);
+  }
+
+  async detachInterface(uuid: string, vif: Vif): Promise<void> {
+    await this.uvm?.settled(uuid);
+    await detachInterface(this.connection, await this.connection.lookupByUuid(uuid), vif);
+  }
+
+  async listNics(uuid: string): Promise<readonly { macAddress: string; pciAddress: string | null }[]> {
+    return await listNics(await this.connection.lookupByUuid(uuid));
+  }
+
+  async getDiagnostics(uuid: string): Promise<GuestDiagnostics> {
+    return await readDiagnostics(await this.connection.lookupByUuid(uuid));
+  }
+
+  async setAdminPassword(instance: InstanceSpec, password: string): Promise<void> {
+    await setAdminPassword(await this.connection.lookupByUuid(instance.uuid), instance, password);
+  }
+
+  async triggerCrashDump(uuid: string): Promise<void> {
+    await triggerCrashDump(await this.connection.lookupByUuid(uuid));
   }
 
   async getConsoleOutput(uuid: string, tailLines: number | null): Promise<string> {

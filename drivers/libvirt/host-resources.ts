@@ -87,6 +87,8 @@ function driverTraits(): string[] {
     'COMPUTE_ARCH_X86_64',
     'HW_ARCH_X86_64',
     'COMPUTE_FIRMWARE_BIOS',
+    'COMPUTE_NET_ATTACH_INTERFACE',
+    'COMPUTE_NET_ATTACH_INTERFACE_WITH_TAG',
     ...models('IMAGE_TYPE', ['qcow2', 'raw']),
     ...models('STORAGE_BUS', DISK_BUSES),
     ...models('NET_VIF_MODEL', VIF_MODELS),

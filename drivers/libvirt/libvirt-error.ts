@@ -8,6 +8,7 @@ import type { RawError } from './binding';
 /** virErrorNumber, the ones that are decided upon (libvirt/virterror.h). */
 export const ErrorCode = {
   INTERNAL_ERROR: 1,
+  NO_SUPPORT: 3,
   NO_CONNECT: 5,
   INVALID_CONN: 6,
   INVALID_ARG: 8,

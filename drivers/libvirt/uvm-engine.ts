@@ -36,6 +36,8 @@ export interface UvmEngine extends TemplateDriver {
     uvm: UvmTemplate,
     host: { readonly paths: InstancePaths; readonly base: BaseImage; readonly plugged: Promise<void> },
   ): Promise<SpawnOutcome & { readonly how: 'uvm' }>;
+  /** Resolves when a clone has become its server, at once for other servers; rejects when that takes too long. */
+  settled(uuid: string): Promise<void>;
   /** Removes what a clone has outside of its directory and domain. Idempotent; also called for servers that are no clones. */
   forget(uuid: string): Promise<void>;
 }

@@ -10,14 +10,18 @@ import { Conductor } from '../objects';
 import type { Glance, Neutron, Placement } from '../openstack';
 import type { BootRecorder } from '../sidecar';
 import type { Squirrel } from '../squirrel';
+import { AdminPassword } from './admin-password';
 import { Builder } from './build';
 import { ConductorTasks } from './conductor-tasks';
 import { Consoles } from './consoles';
+import { DeviceTags } from './device-tags';
+import { GuestReports } from './diagnostics';
 import { ExternalEvents } from './external-events';
 import { HostRecords } from './host-records';
 import { InstanceActions } from './instance-actions';
 import { InstanceLocks } from './instance-locks';
 import { InstanceRecords } from './instance-records';
+import { Interfaces } from './interfaces';
 import { computeEndpoints } from './manager';
 import { ServerNetworks } from './network';
 import { NetworkCache } from './network-cache';
@@ -28,6 +32,8 @@ import { Recovery } from './recovery';
 import { ResourceTracker } from './resource-tracker';
 import { SchedulerNews } from './scheduler-news';
 import { ComputeService } from './service';
+import { SoftDelete } from './soft-delete';
+import { Suspend } from './suspend';
 import { Terminator } from './terminate';
 import { refusals } from './unsupported';
 
@@ -114,11 +120,34 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     novncproxyBaseUrl: config.vnc.novncproxyBaseUrl,
     tokenTtlS: config.consoleauth.tokenTtl,
   });
+  const suspend = new Suspend({ driver, actions, records, networkCache, power, instanceNameTemplate });
+  const softDelete = new SoftDelete({
+    driver,
+    actions,
+    locks,
+    records,
+    networkCache,
+    power,
+    terminator,
+    logger,
+    options: { instanceNameTemplate, reclaimAfterMs: config.default.reclaimInstanceInterval * 1000 },
+  });
+  const interfaces = new Interfaces({
+    driver,
+    actions,
+    records,
+    networks,
+    networkCache,
+    deviceTags: new DeviceTags(driver, records),
+    instanceNameTemplate,
+  });
   const recovery = new Recovery({
     driver,
     records,
     networks,
     power,
+    suspend,
+    softDelete,
     terminator,
     logger,
     options: { instanceNameTemplate, resumeGuests: config.default.resumeGuestsStateOnHostBoot },
@@ -129,6 +158,12 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     terminator,
     power,
     consoles,
+    suspend,
+    softDelete,
+    interfaces,
+    guestReports: new GuestReports(driver, power, config.libvirt.virtType),
+    adminPassword: new AdminPassword({ driver, actions, records, power, instanceNameTemplate }),
+    actions,
     neutronNews: new NeutronNews(events, networkCache, records, logger),
     tracker,
     refusals: refusals({ actions, records, placement, glance }),
@@ -142,6 +177,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     instances: records,
     tracker,
     recovery,
+    softDelete,
     powerSync: new PowerSync({ driver, records, tracker, locks, logger }),
     networkCache,
     scheduler,

@@ -74,6 +74,11 @@ export class Consoles {
     };
   }
 
+  /** Kinds of consoles that no server of this host has (SPICE, RDP, MKS, serial). @throws ConsoleTypeUnavailable */
+  unavailable(consoleType: unknown): Promise<never> {
+    return Promise.reject(new ConsoleTypeUnavailable(`Unavailable console type ${String(consoleType)}.`));
+  }
+
   /** Whether `port` is (still) that of the server's console: the proxy asks before it connects. */
   async validatePort(instance: Instance, port: unknown, consoleType: unknown): Promise<boolean> {
     if (!this.options.vncEnabled || consoleType !== 'novnc') return false;

@@ -176,6 +176,24 @@ export class InstanceRecords {
     }
   }
 
+  async virtualInterfaces(context: RequestContext, uuid: string): Promise<readonly VirtualInterface[]> {
+    const list = await this.conductor.classAction(
+      context,
+      'VirtualInterfaceList',
+      'get_by_instance_uuid',
+      [uuid],
+      {},
+    );
+    return expectObject(list, NovaObjectList).itemsOf(VirtualInterface);
+  }
+
+  /** Removes the record of one NIC, if there is one. */
+  async deleteVirtualInterface(context: RequestContext, portId: string): Promise<void> {
+    const found = await this.conductor.classAction(context, 'VirtualInterface', 'get_by_uuid', [portId], {});
+    if (found === null) return;
+    await this.conductor.objectAction(context, expectObject(found, VirtualInterface), 'destroy', [], {});
+  }
+
   async deleteVirtualInterfaces(context: RequestContext, uuid: string): Promise<void> {
     await this.conductor.classAction(context, 'VirtualInterface', 'delete_by_instance_uuid', [uuid], {});
   }

@@ -4,11 +4,18 @@
 import { type Endpoint, type RpcHandler } from '../messaging';
 import { Instance, expectObject } from '../objects';
 import type { ComputeDriver } from '../../drivers/driver';
+import type { AdminPassword } from './admin-password';
 import type { Builder } from './build';
 import type { Consoles } from './consoles';
+import { triggerCrashDump } from './crash-dump';
+import type { GuestReports } from './diagnostics';
+import type { InstanceActions } from './instance-actions';
+import type { Interfaces } from './interfaces';
 import type { NeutronNews } from './neutron-news';
 import type { Power } from './power';
 import type { ResourceTracker } from './resource-tracker';
+import type { SoftDelete } from './soft-delete';
+import type { Suspend } from './suspend';
 import type { Terminator } from './terminate';
 
 /** Highest version of each major that is spoken (5.13: Victoria's clients; 6.1: Zed's; later ones only add methods). */
@@ -21,6 +28,12 @@ export interface ManagerParts {
   readonly terminator: Terminator;
   readonly power: Power;
   readonly consoles: Consoles;
+  readonly suspend: Suspend;
+  readonly softDelete: SoftDelete;
+  readonly interfaces: Interfaces;
+  readonly guestReports: GuestReports;
+  readonly adminPassword: AdminPassword;
+  readonly actions: InstanceActions;
   readonly neutronNews: NeutronNews;
   readonly tracker: ResourceTracker;
   /** Handlers of methods that are refused. */
@@ -30,6 +43,7 @@ export interface ManagerParts {
 /** The endpoints to serve on topic `compute`. */
 export function computeEndpoints(parts: ManagerParts): Endpoint[] {
   const { driver, builder, terminator, power, consoles, neutronNews, tracker } = parts;
+  const { suspend, softDelete, interfaces, guestReports, adminPassword } = parts;
   const supported: Record<string, RpcHandler> = {
     build_and_run_instance: (context, args) => builder.buildAndRunInstance(context, args),
     terminate_instance: (context, args) => terminator.terminate(context, instanceOf(args)),
@@ -39,6 +53,24 @@ export function computeEndpoints(parts: ManagerParts): Endpoint[] {
     pause_instance: (context, args) => power.pause(context, instanceOf(args)),
     unpause_instance: (context, args) => power.unpause(context, instanceOf(args)),
     get_console_output: (_context, args) => consoles.output(instanceOf(args), args.tail_length),
+    suspend_instance: (context, args) => suspend.suspend(context, instanceOf(args)),
+    resume_instance: (context, args) => suspend.resume(context, instanceOf(args)),
+    soft_delete_instance: (context, args) => softDelete.delete(context, instanceOf(args)),
+    restore_instance: (context, args) => softDelete.restore(context, instanceOf(args)),
+    attach_interface: (context, args) => interfaces.attach(context, instanceOf(args), args),
+    detach_interface: (context, args) => interfaces.detach(context, instanceOf(args), args.port_id),
+    inject_network_info: (context, args) => interfaces.injectNetworkInfo(context, instanceOf(args)),
+    // Guests learn both from the metadata service; Nova's libvirt driver does nothing either.
+    reset_network: () => Promise.resolve(),
+    change_instance_metadata: () => Promise.resolve(),
+    get_diagnostics: (_context, args) => guestReports.legacy(instanceOf(args)),
+    get_instance_diagnostics: (_context, args) => guestReports.standard(instanceOf(args)),
+    set_admin_password: (context, args) => adminPassword.set(context, instanceOf(args), args.new_pass),
+    trigger_crash_dump: (context, args) => triggerCrashDump(parts, context, instanceOf(args)),
+    get_spice_console: (_context, args) => consoles.unavailable(args.console_type),
+    get_rdp_console: (_context, args) => consoles.unavailable(args.console_type),
+    get_mks_console: (_context, args) => consoles.unavailable(args.console_type),
+    get_serial_console: (_context, args) => consoles.unavailable(args.console_type),
     get_vnc_console: (context, args) => consoles.vnc(context, instanceOf(args), args.console_type),
     validate_console_port: (_context, args) =>
       consoles.validatePort(instanceOf(args), args.port, args.console_type),

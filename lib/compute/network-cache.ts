@@ -7,11 +7,14 @@ import { describeError } from '../exceptions';
 import type { Logger } from '../log';
 import type { RequestContext } from '../messaging';
 import type { Instance, NetworkInfo } from '../objects';
+import { InstanceLocks } from './instance-locks';
 import type { InstanceRecords } from './instance-records';
 import type { ServerNetworks } from './network';
 
 /** Refreshes cached networks. */
 export class NetworkCache {
+  private readonly locks = new InstanceLocks();
+
   constructor(
     private readonly networks: ServerNetworks,
     private readonly records: InstanceRecords,
@@ -24,10 +27,32 @@ export class NetworkCache {
    * @returns the network as Neutron has it, or the cached one when Neutron cannot be asked
    */
   async refresh(context: RequestContext, instance: Instance): Promise<NetworkInfo> {
-    const cached = instance.networkInfo;
-    let current: NetworkInfo;
+    return this.change(context, instance, (cached) => this.current(instance, cached));
+  }
+
+  /**
+   * Changes the cached picture, one change of a server's at a time: Neutron reports a port while it is being attached,
+   * and a refresh that did not know of it yet would forget whose it is.
+   *
+   * @param work gets the picture as it is in the database now; what it returns is stored
+   */
+  async change(
+    context: RequestContext,
+    instance: Instance,
+    work: (cached: NetworkInfo) => Promise<NetworkInfo>,
+  ): Promise<NetworkInfo> {
+    return this.locks.run(instance.uuid, async () => {
+      const cached = (await this.records.get(context, instance.uuid)).networkInfo;
+      const changed = await work(cached);
+      const known = isDeepStrictEqual(changed, cached) && isDeepStrictEqual(changed, instance.networkInfo);
+      if (!known) await this.records.saveNetworkInfo(context, instance, changed);
+      return changed;
+    });
+  }
+
+  private async current(instance: Instance, cached: NetworkInfo): Promise<NetworkInfo> {
     try {
-      current = await this.networks.refresh(instance, cached);
+      return await this.networks.refresh(instance, cached);
     } catch (error) {
       this.logger.warn(
         { instance_uuid: instance.uuid },
@@ -35,9 +60,5 @@ export class NetworkCache {
       );
       return cached;
     }
-    if (!isDeepStrictEqual(current, cached)) {
-      await this.records.saveNetworkInfo(context, instance, current);
-    }
-    return current;
   }
 }

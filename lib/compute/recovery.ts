@@ -11,16 +11,20 @@ import type { Instance } from '../objects';
 import type { InstanceRecords } from './instance-records';
 import type { ServerNetworks } from './network';
 import type { Power } from './power';
+import type { SoftDelete } from './soft-delete';
 import { BUILD_TASK_STATES, TaskState, VmState } from './states';
+import type { Suspend } from './suspend';
 import type { Terminator } from './terminate';
 
 /** What recovery works with. */
 export interface RecoveryParts {
-  readonly driver: ComputeDriver;
+  readonly driver: Pick<ComputeDriver, 'destroy'>;
   readonly records: InstanceRecords;
-  readonly networks: ServerNetworks;
-  readonly power: Power;
-  readonly terminator: Terminator;
+  readonly networks: Pick<ServerNetworks, 'deallocate'>;
+  readonly power: Pick<Power, 'stop' | 'start' | 'reboot' | 'unpause' | 'powerState'>;
+  readonly suspend: Pick<Suspend, 'suspend' | 'resume'>;
+  readonly softDelete: Pick<SoftDelete, 'delete' | 'restore'>;
+  readonly terminator: Pick<Terminator, 'terminate'>;
   readonly logger: Logger;
   readonly options: {
     readonly instanceNameTemplate: string;
@@ -55,11 +59,15 @@ export class Recovery {
   }
 
   private async recover(context: RequestContext, instance: Instance, log: Logger): Promise<void> {
-    const { power, terminator, records } = this.parts;
+    const { power, suspend, softDelete, terminator, records } = this.parts;
     const { vmState, taskState } = instance;
     if (taskState === TaskState.DELETING || vmState === VmState.DELETED) {
       log.info('a delete was cut short; doing it again');
       await terminator.terminate(context, instance);
+      return;
+    }
+    if (taskState === TaskState.RESTORING) {
+      await softDelete.restore(context, instance);
       return;
     }
     if (vmState === VmState.ERROR || vmState === VmState.SOFT_DELETED) return;
@@ -76,6 +84,16 @@ export class Recovery {
         await records.save(context, instance);
         await power.reboot(context, instance, 'HARD');
       }
+    } else if (taskState === TaskState.SUSPENDING) {
+      await suspend.suspend(context, instance);
+    } else if (taskState === TaskState.RESUMING) {
+      await suspend.resume(context, instance);
+    } else if (taskState === TaskState.SOFT_DELETING) {
+      await softDelete.delete(context, instance);
+    } else if (taskState === TaskState.UPDATING_PASSWORD) {
+      // The password is gone with the request; whether the guest took it, its user has to find out.
+      instance.set('task_state', null);
+      await records.save(context, instance);
     } else if (taskState === TaskState.POWERING_OFF) {
       await power.stop(context, instance, true);
     } else if (taskState === TaskState.POWERING_ON) {

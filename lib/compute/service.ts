@@ -19,11 +19,13 @@ import type { Recovery } from './recovery';
 import { reportedServiceVersion } from './release';
 import type { ResourceTracker } from './resource-tracker';
 import type { SchedulerNews } from './scheduler-news';
+import type { SoftDelete } from './soft-delete';
 
 const TOPIC = 'compute';
 const CONDUCTOR_RETRY_MS = 1_000;
 const SCHEDULER_SYNC_MS = 120_000;
 const POWER_SYNC_MS = 600_000;
+const RECLAIM_MS = 60_000;
 /** How long running operations may take to end when the service stops. */
 const DRAIN_MS = 30_000;
 
@@ -37,6 +39,7 @@ export interface ComputeServiceParts {
   readonly instances: InstanceRecords;
   readonly tracker: ResourceTracker;
   readonly recovery: Recovery;
+  readonly softDelete: SoftDelete;
   readonly powerSync: PowerSync;
   readonly networkCache: NetworkCache;
   readonly scheduler: SchedulerNews;
@@ -93,7 +96,7 @@ export class ComputeService {
   }
 
   private startPeriodic(service: Service): void {
-    const { config, hosts, tracker, instances, scheduler, powerSync } = this.parts;
+    const { config, hosts, tracker, instances, scheduler, powerSync, softDelete } = this.parts;
     const { reportIntervalMs, updateResourcesIntervalMs, healInstanceInfoCacheIntervalMs } =
       intervals(config);
     this.periodic.start({
@@ -125,6 +128,9 @@ export class ComputeService {
         );
       },
     });
+    if (config.default.reclaimInstanceInterval > 0) {
+      this.periodic.start({ name: 'reclaim', intervalMs: RECLAIM_MS, run: () => softDelete.reclaim() });
+    }
     this.periodic.start({ name: 'sync-power', intervalMs: POWER_SYNC_MS, run: () => powerSync.syncAll() });
   }
 

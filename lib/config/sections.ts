@@ -99,6 +99,10 @@ export const SECTIONS = {
         default: 1800,
         doc: 'Seconds between two searches for servers that run though they were deleted.',
       }),
+      reclaimInstanceInterval: integer({
+        default: 0,
+        doc: "Seconds that a deleted server can be restored; must be as nova-api's. 0 or less deletes at once.",
+      }),
       reservedHostCpus: integer({ default: 0, min: 0, doc: 'CPUs kept for the host.' }),
       reservedHostMemoryMb: integer({ default: 512, min: 0, doc: 'MiB of memory kept for the host.' }),
       reservedHostDiskMb: integer({ default: 0, min: 0, doc: 'MiB of disk kept for the host.' }),

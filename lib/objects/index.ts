@@ -3,6 +3,14 @@ export { BlockDeviceMapping } from './block-device-mapping';
 export { ComputeNode, HVSpec } from './compute-node';
 export { Conductor, type ConductorTransport } from './conductor';
 export { ConductorAnswerError, ObjectFieldError, UnexpectedObjectError } from './errors';
+export { InstanceDeviceMetadata, NetworkInterfaceMetadata, PCIDeviceBus } from './device-metadata';
+export {
+  CpuDiagnostics,
+  Diagnostics,
+  DiskDiagnostics,
+  MemoryDiagnostics,
+  NicDiagnostics,
+} from './diagnostics';
 export { Flavor } from './flavor';
 export { Instance, InstanceFault, InstanceInfoCache, KeyPair, VirtualInterface } from './instance';
 export { Migration } from './migration';

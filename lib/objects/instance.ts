@@ -62,6 +62,10 @@ export class VirtualInterface extends NovaObject {
   get address(): string | null {
     return this.read('address', nullableText);
   }
+  /** What its user calls it. */
+  get tag(): string | null {
+    return this.has('tag') ? this.read('tag', nullableText) : null;
+  }
 }
 
 export class Instance extends NovaObject {
@@ -183,6 +187,10 @@ export class Instance extends NovaObject {
   }
   get deleted(): boolean {
     return this.read('deleted', flag);
+  }
+  /** Of a server that can still be restored: when its user deleted it. */
+  get deletedAt(): Date | null {
+    return this.read('deleted_at', nullableDate);
   }
   get createdAt(): Date | null {
     return this.read('created_at', nullableDate);

@@ -121,7 +121,8 @@ describe('servers', () => {
 
   it('refuses what it does not do, and leaves the server as it was', async () => {
     const server = await active('refused');
-    await nova.action(server.id, { suspend: null });
+    const refused = nova.action(server.id, { changePassword: { adminPass: 'secret' } });
+    await expect(refused).rejects.toMatchObject({ response: { status: 409 } });
     const events = async () => {
       const { data } = await nova.http.get<unknown>(
         `${nova.url('compute')}/servers/${server.id}/os-instance-actions`,
@@ -134,11 +135,11 @@ describe('servers', () => {
     };
     await waitFor(
       async () =>
-        (await events()).some((found) => found.action === 'suspend' && found.message === 'Error')
+        (await events()).some((found) => found.action === 'changePassword' && found.message === 'Error')
           ? true
           : null,
       30_000,
-      () => 'suspend was not refused',
+      () => 'changePassword was not refused',
     );
     await nova.waitForStatus(server.id, 'ACTIVE');
   });

@@ -32,6 +32,7 @@ import { readPlatform, type UvmLimits } from './platform';
 import { prove } from './proof';
 import { makeRootDisk } from './root-disk';
 import { BAKE_PREFIX, bootTemplateGuest } from './template-guest';
+import { until } from './until';
 
 /** What of the configuration concerns µVMs. */
 export interface UvmSettings extends UvmLimits {
@@ -143,6 +144,15 @@ export class LibvirtUvmEngine implements UvmEngine {
     await vifsPlugged;
     signal.throwIfAborted();
     return { how: 'uvm', ready };
+  }
+
+  async settled(uuid: string): Promise<void> {
+    const { directory } = this.parts.instances.paths(uuid);
+    const never = new AbortController().signal;
+    await until('the clone to become its server', this.settings.gateTimeoutMs, never, async () => {
+      const journal = await readJournal(directory);
+      return journal === undefined || journal.step === 'done';
+    });
   }
 
   async forget(uuid: string): Promise<void> {

@@ -5,6 +5,7 @@ export { requestedNetworks, type RequestedNetworks, type RequestedNic } from './
 export {
   ServerNetworks,
   type AllocationRequest,
+  type AttachRequest,
   type NetworkedServer,
   type Requester,
 } from './server-networks';

@@ -4,11 +4,11 @@
  */
 import type { Logger } from 'pino';
 import { describeError } from '../../exceptions';
-import type { NetworkInfo, NovaObject } from '../../objects';
+import type { NetworkInfo, NovaObject, Vif } from '../../objects';
 import type { Neutron, NeutronNetwork, NeutronPort } from '../../openstack';
 import { buildNetworkInfo, type NetworkRecords } from './network-info';
 import { portCall, requireBound } from './port-errors';
-import { requestedNetworks, requestedPortIds } from './requested';
+import { requestedNetworks, requestedPortIds, type RequestedNetworks } from './requested';
 import {
   planNics,
   requireSecurityGroupsFit,
@@ -43,6 +43,11 @@ export interface AllocationRequest {
   /** Without it networks are looked for in this service's name, and external ones are refused. */
   readonly requester?: Requester;
   readonly signal: AbortSignal;
+}
+
+/** One more NIC for a server. */
+export interface AttachRequest extends Omit<AllocationRequest, 'requestedNetworks'> {
+  readonly requested: RequestedNetworks;
 }
 
 /** Keys of a binding profile that speak of a device of the host the port leaves. */
@@ -96,6 +101,50 @@ export class ServerNetworks {
       await this.undo(request);
       throw error;
     }
+  }
+
+  /**
+   * Makes or binds one more port of a server that has others; on failure it is deleted or let go again.
+   * @param request names one NIC, or nothing for the project's only network
+   * @returns the new NIC; null when nothing was named and there is no network
+   * @throws as `allocate`
+   */
+  async attach(request: AttachRequest): Promise<Vif | null> {
+    const server = { uuid: request.instanceUuid, projectId: request.projectId };
+    const visible = this.inNameOf(request.requester?.authToken ?? null);
+    const selection: SelectionRequest = { ...request, isAdmin: request.requester?.isAdmin ?? false };
+    const [nic] = await planNics(this.neutron, visible, request.requested, selection);
+    if (nic === undefined) return null;
+    const groupIds = await securityGroupIds(this.neutron, request.securityGroups, selection);
+    requireSecurityGroupsFit([nic], groupIds);
+    const before = (await this.portsOf(server)).map((port) => port.id);
+    const preserved = requestedPortIds(request.requested);
+    try {
+      const port = await this.connect(nic, groupIds, request, visible);
+      const [vif] = await this.describe(
+        [port],
+        new Set(preserved),
+        await this.surroundings([nic.network.id]),
+      );
+      return vif ?? null;
+    } catch (error) {
+      for (const port of (await this.portsOf(server)).filter(({ id }) => !before.includes(id))) {
+        await this.detach(server, port.id, preserved.includes(port.id)).catch((failure: unknown) =>
+          this.logger.warn(
+            { instance_uuid: server.uuid },
+            `a port that could not be attached is left: ${describeError(failure)}`,
+          ),
+        );
+      }
+      throw error;
+    }
+  }
+
+  /** Deletes one port of a server, or lets go of it when it is the user's own. Idempotent. */
+  async detach(server: NetworkedServer, portId: string, preserve: boolean): Promise<void> {
+    const port = (await this.portsOf(server)).find(({ id }) => id === portId);
+    if (port === undefined) return;
+    await (preserve ? this.unbind(port, this.neutron) : this.neutron.deletePort(portId));
   }
 
   /**
@@ -153,7 +202,7 @@ export class ServerNetworks {
   private async connect(
     nic: PlannedNic,
     groupIds: readonly string[],
-    request: AllocationRequest,
+    request: Omit<AllocationRequest, 'requestedNetworks'>,
     visible: Neutron,
   ): Promise<NeutronPort> {
     const { network, address } = nic;

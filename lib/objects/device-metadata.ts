@@ -1,0 +1,17 @@
+/** What Nova remembers of devices that a user tagged (nova/objects/virt_device_metadata.py). */
+import { NovaObject } from './nova-object';
+
+/** Where a device sits on the guest's PCI bus. */
+export class PCIDeviceBus extends NovaObject {
+  static readonly className = 'PCIDeviceBus';
+}
+
+/** One tagged NIC. */
+export class NetworkInterfaceMetadata extends NovaObject {
+  static readonly className = 'NetworkInterfaceMetadata';
+}
+
+/** All tagged devices of a server. */
+export class InstanceDeviceMetadata extends NovaObject {
+  static readonly className = 'InstanceDeviceMetadata';
+}

@@ -32,7 +32,7 @@ const CONNECT_TIMEOUT_MS = 30_000;
 export async function runBake(run: BakeRun): Promise<UvmManifest> {
   const { squirrel, driver, image, key, report, signal } = run;
   const startedAt = performance.now();
-  const directory = await squirrel.scratch();
+  const directory = await squirrel.scratch(run.memoryMb * 1024 ** 2);
   const files = {
     ram: join(directory, 'ram'),
     disk: join(directory, 'disk.qcow2'),

@@ -273,6 +273,11 @@ export const SECTIONS = {
         doc: 'Whether the first boot of an image has a µVM baked of it.',
       }),
       cacheDirectory: path({ default: '$state_path/prebake', doc: 'Where µVMs are kept.' }),
+      materialisedBudgetMb: integer({
+        default: 51_200,
+        min: 0,
+        doc: 'MiB of disk for µVMs written out for servers; the least recently used that no server runs on go first.',
+      }),
       baseMemoryMb: integer({
         default: 512,
         min: 128,

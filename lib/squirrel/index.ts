@@ -11,5 +11,5 @@ export {
 export type { StoredFile, UvmDescription, UvmFileName, UvmManifest } from './manifest';
 export { Squirrel } from './squirrel';
 export { squirrelOptions } from './options';
-export type { SquirrelOptions } from './options';
+export type { CacheLimits, SquirrelOptions } from './options';
 export type { CacheEntry, GcReport, UvmDraft, UvmUsage, VerifyReport } from './squirrel';

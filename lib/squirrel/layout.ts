@@ -22,6 +22,9 @@ export const MATERIALISED_NAMES: Readonly<Record<UvmFileName, string>> = {
   state: 'state',
 };
 
+/** In the directory of a written-out µVM: of which bake and boot it is; its time of change is the last use. */
+export const WRITTEN_NAME = 'written.json';
+
 /** Paths in a cache directory. Keys and digests are hexadecimal, so no path can leave it. */
 export class CacheLayout {
   readonly marker: string;

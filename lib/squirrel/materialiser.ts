@@ -4,18 +4,29 @@
  * What was written is trusted until the host reboots and is therefore not synced: a power cut takes it away by its boot
  * id. Concurrent requests for one µVM share the work; another process that was faster is fine, too.
  */
-import { chmod, mkdir, readFile, readdir, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  mkdir,
+  readFile,
+  readdir,
+  rename,
+  rm,
+  stat,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ownedPath, ownerIsAlive } from './durable';
 import { DamagedFile } from './errors';
-import { MATERIALISED_NAMES, type CacheLayout } from './layout';
+import { MATERIALISED_NAMES, WRITTEN_NAME, type CacheLayout } from './layout';
 import { UVM_FILES, uvmKeySchema, type UvmFileName, type UvmManifest } from './manifest';
-import { parsePageMap, splitExtents, type Extent, type PageMap } from './page-map';
+import { PAGE_BYTES, parsePageMap, splitExtents, type Extent, type PageMap } from './page-map';
 import type { PageSources } from './restore';
+import type { Room } from './room';
 import type { WorkerPool } from './worker-pool';
 
-const WRITTEN_NAME = 'written.json';
 const writtenSchema = z.object({ bootId: z.string(), bakedAt: z.string() });
 
 /** Paths of a µVM that was written out. */
@@ -28,6 +39,7 @@ export class Materialiser {
   constructor(
     private readonly layout: CacheLayout,
     private readonly workers: WorkerPool,
+    private readonly room: Room,
   ) {}
 
   /** Removes what is left from before a reboot, and what crashed writers left. */
@@ -108,8 +120,13 @@ export class Materialiser {
 
   private async ensure(manifest: UvmManifest): Promise<WrittenFiles> {
     const directory = this.layout.written(manifest.key);
-    if (!(await this.isWritten(manifest))) {
+    if (await this.isWritten(manifest)) {
+      await this.noteUse(directory);
+    } else {
       await this.remove(manifest.key);
+      const bytes = UVM_FILES.reduce((sum, file) => sum + manifest.files[file].pages * PAGE_BYTES, 0);
+      await this.room.makeFor(bytes);
+      await this.room.require(bytes, 'a µVM that is written out');
       const temporary = await ownedPath(this.layout.materialised);
       try {
         await this.write(manifest, temporary);
@@ -125,6 +142,12 @@ export class Materialiser {
       disk: join(directory, MATERIALISED_NAMES.disk),
       state: join(directory, MATERIALISED_NAMES.state),
     };
+  }
+
+  /** Another process may just have removed it to make room; then the boot finds out. */
+  private async noteUse(directory: string): Promise<void> {
+    const now = new Date();
+    await utimes(join(directory, WRITTEN_NAME), now, now).catch(() => undefined);
   }
 
   /** Whether the files are there, of this boot and of this very manifest (a µVM can be baked anew under its key). */

@@ -5,7 +5,7 @@
  * first; whatever no manifest refers to is a leftover and goes at the next opportunity. Several processes may use one
  * cache: changes are made under a lock, reads need none.
  */
-import { access, mkdir, readdir, rename, rm, unlink, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -26,8 +26,9 @@ import {
 } from './manifest';
 import { Materialiser } from './materialiser';
 import { IMAGE } from './page-map';
-import type { SquirrelOptions } from './options';
+import type { CacheLimits, SquirrelOptions } from './options';
 import { Records } from './records';
+import { Room } from './room';
 import { WorkerPool } from './worker-pool';
 import type { StoredPages } from './store';
 import type { FileUsage } from './usage';
@@ -81,14 +82,17 @@ export class Squirrel {
   private readonly materialiser: Materialiser;
   private readonly records: Records;
   private readonly collector: Collector;
+  private readonly room: Room;
   /** Changes within this process, one after the other: a lock per process says nothing about its own tasks. */
   private changes: Promise<unknown> = Promise.resolve();
 
   private constructor(
     private readonly layout: CacheLayout,
+    limits: CacheLimits,
     private readonly logger: Logger,
   ) {
-    this.materialiser = new Materialiser(layout, this.workers);
+    this.room = new Room(layout, limits, logger);
+    this.materialiser = new Materialiser(layout, this.workers, this.room);
     this.records = new Records(layout);
     this.collector = new Collector(layout, this.records, this.workers, logger);
   }
@@ -98,7 +102,7 @@ export class Squirrel {
     const layout = new CacheLayout(options.directory, options.imagesDirectory);
     for (const directory of layout.directories) await mkdir(directory, { recursive: true, mode: 0o755 });
     await writeFile(layout.marker, '');
-    const squirrel = new Squirrel(layout, options.logger);
+    const squirrel = new Squirrel(layout, options.limits, options.logger);
     try {
       await squirrel.change(0, () => squirrel.tidy());
     } catch (error) {
@@ -115,8 +119,11 @@ export class Squirrel {
   /**
    * A new directory for a bake's files: on the cache's file system, where the libvirt hook accepts RAM files. Goes at the
    * next opening of the cache if this process does not remove it.
+   * @param neededBytes what will be written there
+   * @throws NoRoom
    */
-  async scratch(): Promise<string> {
+  async scratch(neededBytes: number): Promise<string> {
+    await this.room.require(neededBytes, 'a bake');
     const path = await ownedPath(this.layout.bakes);
     await mkdir(path, { mode: 0o755 });
     return path;
@@ -134,6 +141,11 @@ export class Squirrel {
       try {
         const packs = await this.collector.packs();
         const files = UVM_FILES.map((file) => draft.files[file]);
+        const sizes = await Promise.all(files.map(async (file) => (await stat(file)).blocks * 512));
+        await this.room.require(
+          sizes.reduce((sum, size) => sum + size, 0),
+          'a µVM',
+        );
         const imagePath = await this.imageIfThere(draft.description.image.id);
         const stored = await this.workers.run('store', { files, packs, imagePath, packPath }, onProgress);
         const manifest = manifestOf(draft.description, stored);

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pino from 'pino';
 import { Squirrel } from '../../lib/squirrel';
-import { keyOf } from '../support/squirrel';
+import { keyOf, UNLIMITED } from '../support/squirrel';
 import { until } from './support/until';
 
 const KILLS = 25;
@@ -45,7 +45,12 @@ test('whatever instant the process dies at', async () => {
     child.kill('SIGKILL');
     await exited;
 
-    const squirrel = await Squirrel.open({ directory: cache, imagesDirectory: directory, logger });
+    const squirrel = await Squirrel.open({
+      directory: cache,
+      imagesDirectory: directory,
+      limits: UNLIMITED,
+      logger,
+    });
     const words = await lastWords(log);
     const present = new Map((await squirrel.list()).map((entry) => [entry.key, entry]));
     for (const [name, { op, acknowledged }] of words) {

@@ -6,6 +6,9 @@ import type { UvmDraft } from '../../lib/squirrel';
 
 const PAGE = 4096;
 
+/** For a cache whose limits are not the point. */
+export const UNLIMITED = { materialisedBytes: Infinity, reserveBytes: 0 };
+
 /** Deterministic bytes: the same seed gives the same page; `compressible` ones are text-like. */
 export function page(seed: string, compressible = true): Buffer {
   const digest = createHash('sha512').update(seed).digest();

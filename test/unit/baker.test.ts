@@ -6,6 +6,7 @@ import pino from 'pino';
 import type { FlavorSpec, ImageSpec, TemplateDriver, UvmPlatform } from '../../drivers/driver';
 import { BakeError, Baker, Templates } from '../../lib/bake';
 import { Squirrel } from '../../lib/squirrel';
+import { UNLIMITED } from '../support/squirrel';
 
 const logger = pino({ level: 'silent' });
 const platform: UvmPlatform = {
@@ -73,7 +74,12 @@ let squirrel: Squirrel;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'baker-'));
-  squirrel = await Squirrel.open({ directory, imagesDirectory: join(directory, '_base'), logger });
+  squirrel = await Squirrel.open({
+    directory,
+    imagesDirectory: join(directory, '_base'),
+    limits: UNLIMITED,
+    logger,
+  });
 });
 afterEach(async () => {
   await squirrel.close();

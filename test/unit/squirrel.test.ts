@@ -1,19 +1,23 @@
 /** The cache of µVMs, on real files: what goes in comes out, damage is found by name, crashes leave nothing half done. */
-import { mkdtemp, open, readFile, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readFile, readdir, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
 import {
   DamagedFile,
   ImageMissing,
+  NoRoom,
   Squirrel,
   UnknownUvm,
   UnsupportedFormat,
+  type CacheLimits,
   type UvmDraft,
   type UvmManifest,
 } from '../../lib/squirrel';
-import { keyOf, makeDraft, page } from '../support/squirrel';
+import { keyOf, makeDraft, page, UNLIMITED } from '../support/squirrel';
 
 const logger = pino({ level: 'silent' });
 const ZERO = Buffer.alloc(4096);
@@ -24,7 +28,7 @@ let squirrel: Squirrel;
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'squirrel-'));
   cache = join(directory, 'cache');
-  squirrel = await Squirrel.open({ directory: cache, imagesDirectory: directory, logger });
+  squirrel = await Squirrel.open({ directory: cache, imagesDirectory: directory, limits: UNLIMITED, logger });
 });
 afterEach(async () => {
   await squirrel.close();
@@ -125,7 +129,12 @@ test('concurrent boots write a µVM out once', async () => {
   expect(new Set(templates.map((template) => template.ramPath)).size).toBe(1);
   const inode = (await stat(templates[0]?.ramPath ?? '')).ino;
   await squirrel.materialise(keyOf('a'));
-  const again = await Squirrel.open({ directory: cache, imagesDirectory: directory, logger });
+  const again = await Squirrel.open({
+    directory: cache,
+    imagesDirectory: directory,
+    limits: UNLIMITED,
+    logger,
+  });
   expect((await stat((await again.materialise(keyOf('a'))).ramPath)).ino).toBe(inode);
   await again.close();
 });
@@ -348,17 +357,22 @@ describe('gc', () => {
   });
 
   test('boots go on meanwhile', async () => {
-    const other = await Squirrel.open({ directory: cache, imagesDirectory: directory, logger });
+    const other = await Squirrel.open({
+      directory: cache,
+      imagesDirectory: directory,
+      limits: UNLIMITED,
+      logger,
+    });
     try {
       await squirrel.remove(keyOf('a'));
       const collected = squirrel.gc();
-      let over = false;
+      const gc = { over: false };
       const ended = collected.then(
-        () => (over = true),
-        () => (over = true),
+        () => (gc.over = true),
+        () => (gc.over = true),
       );
       let boots = 0;
-      while (!over || boots < 3) {
+      while (!gc.over || boots < 3) {
         await rm(join(cache, 'materialised', keyOf('b')), { recursive: true, force: true });
         const { ramPath } = await other.materialise(keyOf('b'));
         expect((await readFile(ramPath)).equals(Buffer.concat(ram))).toBe(true);
@@ -395,6 +409,65 @@ describe('gc', () => {
   });
 });
 
+describe('room', () => {
+  const pagesOf = (name: string): Buffer[] =>
+    Array.from({ length: 50 }, (_, index) => page(`${name} ${index}`, false));
+  const BYTES = 50 * 4096;
+
+  async function reopen(limits: CacheLimits): Promise<void> {
+    await squirrel.close();
+    squirrel = await Squirrel.open({ directory: cache, imagesDirectory: directory, limits, logger });
+  }
+  /** Writes it out and makes it look as if that was `ageS` seconds ago. */
+  async function writeOut(name: string, ageS: number): Promise<string> {
+    const { ramPath } = await squirrel.materialise(keyOf(name));
+    const then = Date.now() / 1000 - ageS;
+    await utimes(join(cache, 'materialised', keyOf(name), 'written.json'), then, then);
+    return ramPath;
+  }
+  async function writtenOut(): Promise<string[]> {
+    return (await readdir(join(cache, 'materialised'))).sort();
+  }
+
+  beforeEach(async () => {
+    for (const name of ['a', 'b', 'c', 'd']) await store(await makeDraft(directory, name, pagesOf(name)));
+  });
+
+  test('is made by removing what was used least recently, but nothing in use', async () => {
+    await reopen({ materialisedBytes: 3 * BYTES, reserveBytes: 0 });
+    const ram = await writeOut('a', 40_000);
+    await writeOut('b', 30_000);
+    // Maps the file as a guest does.
+    const guest = spawn('/usr/bin/python3', [
+      '-c',
+      'import mmap,sys;f=open(sys.argv[1]);m=mmap.mmap(f.fileno(),0,prot=1);print(1,flush=True);input()',
+      ram,
+    ]);
+    try {
+      await once(guest.stdout, 'data');
+      await writeOut('c', 0);
+      await writeOut('d', 0);
+      expect(await writtenOut()).toEqual([keyOf('a'), keyOf('c'), keyOf('d')].sort());
+    } finally {
+      guest.kill();
+      await once(guest, 'exit');
+    }
+    // c and d were only just handed out; a is of no use to anybody any more.
+    await writeOut('b', 0);
+    expect(await writtenOut()).toEqual([keyOf('b'), keyOf('c'), keyOf('d')].sort());
+  });
+
+  test('that the host needs is not taken', async () => {
+    await reopen({ materialisedBytes: Infinity, reserveBytes: Number.MAX_SAFE_INTEGER });
+    await expect(squirrel.materialise(keyOf('a'))).rejects.toBeInstanceOf(NoRoom);
+    await expect(squirrel.scratch(1)).rejects.toThrow('no room for a bake');
+    await expect(squirrel.add(await makeDraft(directory, 'e', pagesOf('e')))).rejects.toBeInstanceOf(NoRoom);
+    expect(await squirrel.find(keyOf('a'))).toBeDefined();
+    expect(await writtenOut()).toEqual([]);
+    expect(await readdir(join(cache, 'staging'))).toEqual([]);
+  });
+});
+
 test('a µVM of an earlier format is removed with all it had, one of a later format is left alone', async () => {
   const empty = await filesIn(cache);
   await store(await makeDraft(directory, 'a', [page('x')]));
@@ -403,7 +476,12 @@ test('a µVM of an earlier format is removed with all it had, one of a later for
   for (const version of [3, 1]) {
     await writeFile(path, text.replace('"version": 2', `"version": ${version}`));
     await squirrel.close();
-    squirrel = await Squirrel.open({ directory: cache, imagesDirectory: directory, logger });
+    squirrel = await Squirrel.open({
+      directory: cache,
+      imagesDirectory: directory,
+      limits: UNLIMITED,
+      logger,
+    });
     if (version === 1) expect(await filesIn(cache)).toEqual(empty);
     else await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 3');
   }

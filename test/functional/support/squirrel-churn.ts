@@ -2,7 +2,7 @@
 import { appendFileSync } from 'node:fs';
 import pino from 'pino';
 import { Squirrel } from '../../../lib/squirrel';
-import { keyOf, makeDraft, page } from '../../support/squirrel';
+import { keyOf, makeDraft, page, UNLIMITED } from '../../support/squirrel';
 
 const [cache = '', scratch = '', log = '', ...names] = process.argv.slice(2);
 
@@ -10,6 +10,7 @@ async function churn(): Promise<never> {
   const squirrel = await Squirrel.open({
     directory: cache,
     imagesDirectory: scratch,
+    limits: UNLIMITED,
     logger: pino({ level: 'silent' }),
   });
   for (let turn = process.pid; ; turn += 1) {

@@ -21,6 +21,7 @@ import { Squirrel } from '../../../lib/squirrel';
 import { Timeline } from '../../../lib/timeline';
 import { PrivateLibvirtd } from './private-libvirtd';
 import { until } from './until';
+import { UNLIMITED } from '../../support/squirrel';
 
 const run = promisify(execFile);
 const HOOK = join(__dirname, '../../../drivers/libvirt/hook/prebake');
@@ -92,6 +93,7 @@ export class UvmHost {
     const squirrel = await Squirrel.open({
       directory: join(directory, 'cache'),
       imagesDirectory: join(directory, 'instances/_base'),
+      limits: UNLIMITED,
       logger,
     });
     const driver = driverOf(place);

@@ -135,6 +135,14 @@ export interface SpawnRequest {
   readonly signal: AbortSignal;
 }
 
+/** A copy of a root disk, whole and independent of all other files. Its taker discards it. */
+export interface DiskSnapshot {
+  readonly path: string;
+  readonly diskFormat: 'qcow2';
+  readonly sizeBytes: number;
+  discard(): Promise<void>;
+}
+
 /** Resources of this host for the ComputeNode record and the Placement inventory. */
 export interface HostResources {
   readonly vcpus: number;
@@ -232,6 +240,10 @@ export interface ComputeDriver {
   hardReboot(instance: InstanceSpec, network: NetworkInfo): Promise<void>;
   pause(uuid: string): Promise<void>;
   unpause(uuid: string): Promise<void>;
+  /** Copies the root disk as it is now, of a running server or a stopped one. On failure or abort nothing is left. */
+  snapshot(instance: InstanceSpec, signal: AbortSignal): Promise<DiskSnapshot>;
+  /** Ends a snapshot that a killed service had under way. Idempotent. */
+  abandonSnapshot(uuid: string): Promise<void>;
   /** Writes the guest's memory to disk and ends it. Idempotent. */
   suspend(uuid: string): Promise<void>;
   /** Lets a suspended guest go on where it was; nothing for one that runs. */

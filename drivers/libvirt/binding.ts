@@ -258,6 +258,29 @@ function load() {
       'virDomainBlockResize',
       ', const char *disk, unsigned long long size, unsigned int flags',
     ),
+    virDomainBackupBegin: onDomain<[backupXml: string, checkpointXml: null, flags: number]>(
+      'virDomainBackupBegin',
+      ', const char *backupXML, const char *checkpointXML, unsigned int flags',
+    ),
+    virDomainAbortJob: onDomain('virDomainAbortJob'),
+    virDomainGetJobStats: onDomain<
+      [type: Out<number>, parameters: Out<Pointer>, count: Out<number>, flags: number]
+    >(
+      'virDomainGetJobStats',
+      ', _Out_ int *type, _Out_ void **params, _Out_ int *nparams, unsigned int flags',
+    ),
+    virTypedParamsFree: libvirt.func('void virTypedParamsFree(void *params, int nparams)') as (
+      parameters: Pointer,
+      count: number,
+    ) => void,
+    virDomainFSFreeze: onDomain<[mountpoints: null, count: number, flags: number]>(
+      'virDomainFSFreeze',
+      ', void *mountpoints, unsigned int nmountpoints, unsigned int flags',
+    ),
+    virDomainFSThaw: onDomain<[mountpoints: null, count: number, flags: number]>(
+      'virDomainFSThaw',
+      ', void *mountpoints, unsigned int nmountpoints, unsigned int flags',
+    ),
     virDomainGetState: onDomain<[state: Out<number>, reason: Out<number>, flags: number]>(
       'virDomainGetState',
       ', _Out_ int *state, _Out_ int *reason, unsigned int flags',

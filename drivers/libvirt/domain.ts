@@ -32,6 +32,16 @@ export interface Affect {
   readonly config: boolean;
 }
 
+/** virDomainJobType */
+export enum JobType {
+  NONE = 0,
+  BOUNDED = 1,
+  UNBOUNDED = 2,
+  COMPLETED = 3,
+  FAILED = 4,
+  CANCELLED = 5,
+}
+
 const LIVE: Affect = { live: true, config: false };
 const START_PAUSED = 1;
 /** VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | SNAPSHOTS_METADATA | NVRAM | CHECKPOINTS_METADATA */
@@ -43,6 +53,8 @@ const SIZE_IN_BYTES = 1;
 /** VIR_DOMAIN_XML_SECURE, VIR_DOMAIN_XML_INACTIVE */
 const XML_SECURE = 1;
 const XML_INACTIVE = 2;
+/** VIR_DOMAIN_JOB_STATS_COMPLETED */
+const STATS_OF_COMPLETED = 1;
 
 /** A guest that was there when this object was made. */
 export class Domain {
@@ -192,6 +204,34 @@ export class Domain {
     );
   }
 
+  /** Begins to copy disks, as they are at this moment, into other files; the guest goes on. It is a job of the domain. */
+  async beginBackup(backupXml: string): Promise<void> {
+    await this.call('virDomainBackupBegin', (d) => binding().virDomainBackupBegin(d, backupXml, null, 0));
+  }
+  /** Gives up the domain's job. */
+  async abortJob(): Promise<void> {
+    await this.call('virDomainAbortJob', (d) => binding().virDomainAbortJob(d));
+  }
+  /** What the domain's job is; with `completed` how the last one ended, told once. */
+  async job({ completed = false } = {}): Promise<JobType> {
+    const type: Out<number> = [0];
+    const parameters: Out<Pointer> = [null];
+    const count: Out<number> = [0];
+    const flags = completed ? STATS_OF_COMPLETED : 0;
+    await this.call('virDomainGetJobStats', (d) =>
+      binding().virDomainGetJobStats(d, type, parameters, count, flags),
+    );
+    if (parameters[0] !== null) binding().virTypedParamsFree(parameters[0], count[0]);
+    return jobType.parse(type[0]);
+  }
+  /** Has the guest agent bring all file systems to rest. */
+  async freezeFileSystems(): Promise<void> {
+    await this.call('virDomainFSFreeze', (d) => binding().virDomainFSFreeze(d, null, 0, 0), LONG_DEADLINE_MS);
+  }
+  async thawFileSystems(): Promise<void> {
+    await this.call('virDomainFSThaw', (d) => binding().virDomainFSThaw(d, null, 0, 0), LONG_DEADLINE_MS);
+  }
+
   /**
    * Sends a command to QEMU's monitor and returns the content of `return`.
    * An error of QEMU is a `MonitorError`; the caller validates what it uses of the answer.
@@ -257,6 +297,7 @@ export class MonitorError extends Error {
 }
 
 const domainState = z.enum(DomainState);
+const jobType = z.enum(JobType);
 const monitorAnswer = z.object({
   return: z.unknown().optional(),
   error: z.object({ class: z.string(), desc: z.string() }).optional(),

@@ -17,6 +17,7 @@ import { PowerState } from '../driver';
 import type {
   ComputeDriver,
   GuestDiagnostics,
+  DiskSnapshot,
   HostResources,
   InstanceSpec,
   LifecycleEvent,
@@ -52,6 +53,7 @@ import { probeAccelerator } from './kvm-probe';
 import { restoreGuest, saveGuest } from './managed-save';
 import { isOff, pause, powerStateOf, pullPlug, shutDown, unpause } from './power';
 import type { DriverSettings } from './settings';
+import { abandonSnapshot, removeSnapshots, snapshotRootDisk } from './snapshot';
 import type { DriverParts, UvmEngine } from './uvm-engine';
 import { viewDomain } from './xml-reader';
 
@@ -112,6 +114,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
       this.connection.onState((state) => {
         if (state === 'connected') void this.discards.settle();
       });
+      await removeSnapshots(this.options.config.default.instancesPath);
       await this.uvm?.recover();
     } catch (error) {
       await this.close();
@@ -254,6 +257,14 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
 
   async unpause(uuid: string): Promise<void> {
     await this.busyWith(uuid, async () => unpause(await this.connection.lookupByUuid(uuid)));
+  }
+
+  async snapshot(instance: InstanceSpec, signal: AbortSignal): Promise<DiskSnapshot> {
+    return await snapshotRootDisk(this.parts, instance, signal);
+  }
+
+  async abandonSnapshot(uuid: string): Promise<void> {
+    await abandonSnapshot(await this.connection.lookupByUuid(uuid));
   }
 
   async suspend(uuid: string): Promise<void> {

@@ -2,7 +2,7 @@
 import { XMLParser } from 'fast-xml-parser';
 import { z } from 'zod';
 
-const LISTS = new Set(['interface', 'graphics', 'feature', 'guest', 'domain', 'cell']);
+const LISTS = new Set(['interface', 'disk', 'graphics', 'feature', 'guest', 'domain', 'cell']);
 const parser = new XMLParser({
   ignoreAttributes: false,
   attributeNamePrefix: '@',

@@ -22,6 +22,7 @@ import { InstanceActions } from './instance-actions';
 import { InstanceLocks } from './instance-locks';
 import { InstanceRecords } from './instance-records';
 import { Interfaces } from './interfaces';
+import { InterruptedOperations } from './interrupted';
 import { computeEndpoints } from './manager';
 import { ServerNetworks } from './network';
 import { NetworkCache } from './network-cache';
@@ -32,6 +33,7 @@ import { Recovery } from './recovery';
 import { ResourceTracker } from './resource-tracker';
 import { SchedulerNews } from './scheduler-news';
 import { ComputeService } from './service';
+import { Snapshots } from './snapshot';
 import { SoftDelete } from './soft-delete';
 import { Suspend } from './suspend';
 import { Terminator } from './terminate';
@@ -120,6 +122,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     novncproxyBaseUrl: config.vnc.novncproxyBaseUrl,
     tokenTtlS: config.consoleauth.tokenTtl,
   });
+  const snapshots = new Snapshots({ driver, actions, records, glance, instanceNameTemplate });
   const suspend = new Suspend({ driver, actions, records, networkCache, power, instanceNameTemplate });
   const softDelete = new SoftDelete({
     driver,
@@ -149,6 +152,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     suspend,
     softDelete,
     terminator,
+    interrupted: new InterruptedOperations({ driver, records }),
     logger,
     options: { instanceNameTemplate, resumeGuests: config.default.resumeGuestsStateOnHostBoot },
   });
@@ -164,6 +168,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     guestReports: new GuestReports(driver, power, config.libvirt.virtType),
     adminPassword: new AdminPassword({ driver, actions, records, power, instanceNameTemplate }),
     actions,
+    snapshots,
     neutronNews: new NeutronNews(events, networkCache, records, logger),
     tracker,
     refusals: refusals({ actions, records, placement, glance }),

@@ -23,25 +23,26 @@ export class InstanceActions {
 
   /**
    * Runs `work` as the operation `method` (`stop_instance`). What it throws is recorded with the server and thrown on,
-   * so that a call is answered with it. `instance` has all its attributes by then.
+   * so that a call is answered with it. `instance` has all its attributes by then. The signal fires when the server is to
+   * be deleted meanwhile.
    */
   async run<T>(
     context: RequestContext,
     instance: Instance,
     method: string,
-    work: (log: Logger) => Promise<T>,
+    work: (log: Logger, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const { records, locks, logger } = this.parts;
     const event = `compute_${method}`;
     const log = logAbout(logger, { instanceUuid: instance.uuid, requestId: context.requestId }).child({
       method,
     });
-    return locks.run(instance.uuid, async () => {
+    return locks.run(instance.uuid, async (signal) => {
       await this.attempt(log, 'action event', () => records.startEvent(context, instance.uuid, event));
       let failure: unknown = null;
       try {
         await records.complete(context, instance);
-        return await work(log);
+        return await work(log, signal);
       } catch (error) {
         failure = error;
         log.error(`failed: ${describeError(error)}`);

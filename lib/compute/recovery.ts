@@ -8,6 +8,7 @@ import { BuildAbortException, describeError } from '../exceptions';
 import { type Logger, logAbout } from '../log';
 import type { RequestContext } from '../messaging';
 import type { Instance } from '../objects';
+import type { InterruptedOperations } from './interrupted';
 import type { InstanceRecords } from './instance-records';
 import type { ServerNetworks } from './network';
 import type { Power } from './power';
@@ -25,6 +26,7 @@ export interface RecoveryParts {
   readonly suspend: Pick<Suspend, 'suspend' | 'resume'>;
   readonly softDelete: Pick<SoftDelete, 'delete' | 'restore'>;
   readonly terminator: Pick<Terminator, 'terminate'>;
+  readonly interrupted: Pick<InterruptedOperations, 'recover'>;
   readonly logger: Logger;
   readonly options: {
     readonly instanceNameTemplate: string;
@@ -75,6 +77,7 @@ export class Recovery {
       await this.failBuild(context, instance, log);
       return;
     }
+    if (await this.parts.interrupted.recover(context, instance, log)) return;
     const powerState = await power.powerState(instance);
     if (REBOOTS.includes(taskState)) {
       log.info({ taskState }, 'a reboot was cut short');

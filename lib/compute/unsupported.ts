@@ -14,7 +14,6 @@ export const UNSUPPORTED_METHODS = [
   'add_fixed_ip_to_instance',
   'allow_share',
   'attach_volume',
-  'backup_instance',
   'cache_images',
   'check_can_live_migrate_destination',
   'check_can_live_migrate_source',
@@ -52,7 +51,6 @@ export const UNSUPPORTED_METHODS = [
   'rollback_live_migration_at_destination',
   'shelve_instance',
   'shelve_offload_instance',
-  'snapshot_instance',
   'swap_volume',
   'unquiesce_instance',
   'unrescue_instance',
@@ -94,7 +92,7 @@ async function takeBack(
   instance: Instance,
   args: Readonly<Record<string, unknown>>,
 ): Promise<void> {
-  if (method === 'snapshot_instance' || method === 'backup_instance' || method === 'shelve_instance') {
+  if (method === 'shelve_instance') {
     // nova-api made the image's record, for us to fill.
     if (typeof args.image_id === 'string') await parts.glance.delete(args.image_id);
   }

@@ -42,6 +42,9 @@ const OWN_FIELDS = new Set(
   ).split(' '),
 );
 
+const UPLOAD_TIMEOUT_MS = 60_000;
+const SLOWEST_UPLOAD_BYTES_PER_S = 1024 ** 2;
+
 const ImageAnswer = z.looseObject({
   id: z.string(),
   name: z.string().nullish(),
@@ -107,6 +110,66 @@ export class Glance {
       throw notFound(error, imageId);
     }
     return image;
+  }
+
+  /**
+   * Sets fields and properties of an image; those it has are replaced.
+   * @throws ImageNotFound
+   */
+  async update(imageId: string, values: Readonly<Record<string, string>>): Promise<void> {
+    const body = Object.entries(values).map(([name, value]) => ({
+      // To Glance, `add` is also how a custom property is replaced; its own fields know `replace` only.
+      op: OWN_FIELDS.has(name) ? 'replace' : 'add',
+      path: `/${name.replace(/~/g, '~0').replace(/\//g, '~1')}`,
+      value,
+    }));
+    const path = `/v2/images/${pathSegment(imageId)}`;
+    const headers = { 'Content-Type': 'application/openstack-images-v2.1-json-patch' };
+    try {
+      await this.client.send({ method: 'PATCH', path, headers, body });
+    } catch (error) {
+      throw notFound(error, imageId);
+    }
+  }
+
+  /**
+   * Gives a queued image its data.
+   * @throws ImageNotFound when it was deleted meanwhile
+   */
+  async upload(
+    imageId: string,
+    file: { readonly path: string; readonly sizeBytes: number },
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const path = `/v2/images/${pathSegment(imageId)}/file`;
+    const headers = { 'Content-Type': 'application/octet-stream' };
+    const timeoutMs = UPLOAD_TIMEOUT_MS + (file.sizeBytes / SLOWEST_UPLOAD_BYTES_PER_S) * 1000;
+    const call = { method: 'PUT', path, headers, file, signal, timeoutMs, repeatable: false } as const;
+    try {
+      await this.client.send(call);
+    } catch (error) {
+      throw notFound(error, imageId);
+    }
+  }
+
+  /** Ids of the images with these properties, newest first. */
+  async findByProperties(properties: Readonly<Record<string, string>>): Promise<string[]> {
+    const ids: string[] = [];
+    for (let marker: string | undefined; ;) {
+      const query: Record<string, string> = {
+        ...properties,
+        sort: 'created_at:desc',
+        ...(marker === undefined ? {} : { marker }),
+      };
+      const { images } = await this.client.request(ImageListAnswer, {
+        method: 'GET',
+        path: '/v2/images',
+        query,
+      });
+      marker = images.at(-1)?.id;
+      if (marker === undefined) return ids;
+      ids.push(...images.map(({ id }) => id));
+    }
   }
 
   /** Deletes an image's record and data; one that is gone already is fine. */

@@ -25,6 +25,8 @@ export interface ServiceCall {
   readonly headers?: Readonly<Record<string, string>>;
   /** Sent as JSON. */
   readonly body?: unknown;
+  /** Sent as it is, instead of `body`. */
+  readonly file?: { readonly path: string; readonly sizeBytes: number };
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number;
   readonly repeatable?: boolean;
@@ -170,6 +172,7 @@ export class KeystoneSession {
       timeoutMs: call.timeoutMs ?? this.timeoutMs,
       signal: call.signal,
       ...(call.body === undefined ? {} : { body: call.body }),
+      ...(call.file === undefined ? {} : { file: call.file }),
       ...(call.repeatable === undefined ? {} : { repeatable: call.repeatable }),
     };
   }

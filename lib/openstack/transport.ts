@@ -2,6 +2,7 @@
  * HTTP as the service clients need it: kept-alive connections, a timeout on every request, a bounded number of retries
  * where repeating is harmless, and errors that hold no secrets. Knows nothing of tokens and services.
  */
+import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
@@ -17,6 +18,8 @@ export interface HttpRequest {
   readonly headers: Readonly<Record<string, string>>;
   /** Sent as JSON. */
   readonly body?: unknown;
+  /** Sent as it is, instead of `body`. */
+  readonly file?: { readonly path: string; readonly sizeBytes: number };
   /** Until the whole answer is there; for a stream, until its headers are. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
@@ -150,10 +153,14 @@ async function perform<T>(
       method: request.method,
       url: request.url.href,
       headers: {
-        ...request.headers,
         ...(request.body === undefined ? {} : { 'Content-Type': 'application/json' }),
+        ...(request.file === undefined ? {} : { 'Content-Length': String(request.file.sizeBytes) }),
+        ...request.headers,
       },
       ...(request.body === undefined ? {} : { data: JSON.stringify(request.body) }),
+      ...(request.file === undefined
+        ? {}
+        : { data: createReadStream(request.file.path), maxBodyLength: Infinity }),
       responseType,
       decompress: responseType === 'text',
       maxContentLength: responseType === 'text' ? MAX_BODY_BYTES : -1,

@@ -1,0 +1,49 @@
+/**
+ * What the end of the service cut short of the longer operations on servers: snapshots, rebuilds, rescues, resizes,
+ * shelving. Each server is put into a state that its user can act on (nova/compute/manager.py, _init_instance).
+ */
+import type { ComputeDriver } from '../../drivers/driver';
+import { InstanceNotFound } from '../exceptions';
+import type { Logger } from '../log';
+import type { RequestContext } from '../messaging';
+import type { Instance } from '../objects';
+import type { InstanceRecords } from './instance-records';
+import { TaskState } from './states';
+
+/** What is worked with. */
+export interface InterruptedParts {
+  readonly driver: Pick<ComputeDriver, 'abandonSnapshot'>;
+  readonly records: Pick<InstanceRecords, 'save'>;
+}
+
+const SNAPSHOTS: readonly (string | null)[] = [
+  TaskState.IMAGE_SNAPSHOT_PENDING,
+  TaskState.IMAGE_SNAPSHOT,
+  TaskState.IMAGE_PENDING_UPLOAD,
+  TaskState.IMAGE_UPLOADING,
+  TaskState.IMAGE_BACKUP,
+];
+
+/** Puts servers in order whose operation was cut short. */
+export class InterruptedOperations {
+  constructor(private readonly parts: InterruptedParts) {}
+
+  /** @returns whether there was one of these operations, which is then dealt with */
+  async recover(context: RequestContext, instance: Instance, log: Logger): Promise<boolean> {
+    const { taskState } = instance;
+    if (!SNAPSHOTS.includes(taskState)) return false;
+    log.info({ taskState }, 'a snapshot was cut short');
+    await this.abandonSnapshot(instance);
+    instance.set('task_state', null);
+    await this.parts.records.save(context, instance);
+    return true;
+  }
+
+  private async abandonSnapshot(instance: Instance): Promise<void> {
+    try {
+      await this.parts.driver.abandonSnapshot(instance.uuid);
+    } catch (error) {
+      if (!(error instanceof InstanceNotFound)) throw error;
+    }
+  }
+}

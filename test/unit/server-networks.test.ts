@@ -10,6 +10,7 @@ import {
   SecurityGroupNotFound,
   ServerNetworks,
   type AllocationRequest,
+  type AttachRequest,
 } from '../../lib/compute/network';
 import { NetworkNotFound, PortBindingFailed, PortInUse, PortNotFound } from '../../lib/exceptions';
 import { KeystoneSession, Neutron } from '../../lib/openstack';
@@ -288,6 +289,41 @@ describe('a failed allocation', () => {
     await expect(networks.allocate(request([{ network_id: 'unbindable' }]))).rejects.toBeInstanceOf(
       PortBindingFailed,
     );
+  });
+});
+
+describe('one more NIC', () => {
+  const asked = (requested: AttachRequest['requested']): AttachRequest => ({ ...request([]), requested });
+  const onNetwork = (networkId: string) =>
+    asked({ kind: 'these', nics: [{ networkId, address: null, portId: null, tag: null }] });
+
+  test('is a bound port; the others stay', async () => {
+    const [first] = await networks.allocate(request([{ network_id: NETWORK }]));
+    const vif = await networks.attach(onNetwork(NETWORK));
+    expect(vif).toMatchObject({ type: 'bridge', preserve_on_delete: false });
+    expect([...ports.keys()].sort()).toEqual([first?.id, vif?.id].sort());
+    await networks.detach(SERVER, vif?.id ?? '', false);
+    expect([...ports.keys()]).toEqual([first?.id]);
+  });
+
+  test("is a port of the user's, let go of when it is taken away", async () => {
+    userPort('mine');
+    const vif = await networks.attach(asked({ kind: 'these', nics: [{ portId: 'mine', tag: null }] }));
+    expect(vif).toMatchObject({ id: 'mine', preserve_on_delete: true });
+    await networks.detach(SERVER, 'mine', true);
+    expect(ports.get('mine')).toMatchObject({ device_id: '', 'binding:host_id': null });
+  });
+
+  test('that cannot be bound leaves the ports there were, and only those', async () => {
+    network('unbindable');
+    const [first] = await networks.allocate(request([{ network_id: NETWORK }]));
+    await expect(networks.attach(onNetwork('unbindable'))).rejects.toThrow(PortBindingFailed);
+    expect([...ports.keys()]).toEqual([first?.id]);
+  });
+
+  test('is none where the project has no network', async () => {
+    tables.networks = [];
+    expect(await networks.attach(asked({ kind: 'any' }))).toBeNull();
   });
 });
 

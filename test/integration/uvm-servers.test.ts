@@ -81,6 +81,21 @@ describe('servers from a µVM', () => {
     await waitForPing(nova, await nova.waitForStatus(server.id, 'ACTIVE'));
   });
 
+  it('are suspended and resumed with all their memory, and need no µVM for it', async () => {
+    const server = await boot('asleep');
+    await compute.waitForReady(server.id);
+    await waitForPing(nova, server);
+    await nova.action(server.id, { suspend: null });
+    await nova.waitForStatus(server.id, 'SUSPENDED');
+    const saved = await run('virsh', ['-c', 'qemu:///system', 'managedsave-dumpxml', server.id]);
+    expect(saved.stdout).not.toContain('<prebake:uvm');
+    await nova.action(server.id, { resume: null });
+    await waitForPing(nova, await nova.waitForStatus(server.id, 'ACTIVE'));
+    const { stdout } = await run('virsh', ['-c', 'qemu:///system', 'dominfo', server.id]);
+    expect(stdout).toMatch(/CPU\(s\): +2$/m);
+    expect(stdout).toMatch(/Max memory: +2097152 KiB$/m);
+  });
+
   it('get their identity and network though the service is killed as soon as they are active', async () => {
     const server = await boot('orphaned');
     await compute.kill();

@@ -20,7 +20,7 @@ import { describeError } from './exceptions';
 import { type Logger, createLogger } from './log';
 import { Messaging, type MessagingOptions, RequestContext } from './messaging';
 import { Conductor } from './objects';
-import { BootRecorder, Metrics, createSidecar } from './sidecar';
+import { BakeRecorder, BootRecorder, Metrics, createSidecar } from './sidecar';
 import { Squirrel, squirrelOptions } from './squirrel';
 import { readVersion } from './version';
 
@@ -64,16 +64,33 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
       }),
     );
     const metrics = new Metrics();
-    const onEnded = metrics.bakeEnded.bind(metrics);
-    const baker = closing('baker', Baker.create({ squirrel, driver, config, logger, onEnded }));
-    const templates = Templates.create({ squirrel, baker, config, logger });
     const boots = new BootRecorder(metrics);
+    const bakes = new BakeRecorder();
+    const baker = closing(
+      'baker',
+      Baker.create({
+        squirrel,
+        driver,
+        config,
+        logger,
+        onProgress: (progress) => bakes.progress(progress),
+        onEnded: (end) => {
+          metrics.bakeEnded(end.outcome, end.durationMs);
+          bakes.ended(end);
+        },
+      }),
+    );
+    const templates = Templates.create({ squirrel, baker, config, logger });
     const conductor = new Conductor(messaging, { timeoutMs: 5_000 });
     let up = false;
     closing(
       'sidecar',
       await createSidecar({
         listen: config.prebake.sidecarListen,
+        token: config.prebake.sidecarToken,
+        host: config.default.host,
+        bakes,
+        listCache: () => squirrel.list(),
         checks: new Map([
           ['service', () => holds(up, 'still starting')],
           ['amqp', () => holds(messaging.state === 'connected', messaging.state)],

@@ -15,6 +15,11 @@ export interface BakeProgress {
   readonly elapsedMs: number;
 }
 
+/** How a bake ended; `durationMs` is the time it was in hand, its wait in the queue left out. */
+export type BakeEnd = { readonly imageId: string; readonly durationMs: number } & (
+  { readonly outcome: 'made' } | { readonly outcome: 'failed'; readonly reason: string }
+);
+
 /** A bake did not end in a µVM; says in which step and why. */
 export class BakeError extends Error {
   constructor(
@@ -43,8 +48,10 @@ export interface BakerParts {
   readonly driver: TemplateDriver;
   readonly config: BakeConfig;
   readonly logger: Logger;
-  /** Hears of each bake that ended, and how long it took in hand. */
-  readonly onEnded?: (outcome: 'made' | 'failed', durationMs: number) => void;
+  /** Hears of every step of every bake. */
+  readonly onProgress?: (progress: BakeProgress) => void;
+  /** Hears of each bake that ended. */
+  readonly onEnded?: (end: BakeEnd) => void;
 }
 
 /** How one caller follows or gives up a bake. */
@@ -148,7 +155,6 @@ export class Baker {
     const deadline = AbortSignal.timeout(timeoutMs);
     const signal = AbortSignal.any([job.abort.signal, deadline]);
     const beganAt = performance.now();
-    let outcome: 'made' | 'failed' = 'failed';
     try {
       signal.throwIfAborted();
       const platform = await driver.platform();
@@ -168,23 +174,36 @@ export class Baker {
       });
       const elapsedMs = Math.round(performance.now() - job.startedAt);
       logger.info({ image: image.id, key, elapsedMs, addedBytes: manifest.addedBytes }, 'baked');
-      outcome = 'made';
+      this.ended(job, beganAt, { outcome: 'made' });
       return manifest;
     } catch (error) {
       const late = deadline.aborted && !job.abort.signal.aborted;
       const reason = late ? `not done after ${config.prebake.bakeTimeoutS} s` : describeError(error);
       const failure = new BakeError(image.id, job.progress.phase, reason, { cause: error });
       logger.error({ err: failure, image: image.id }, 'bake failed');
+      this.ended(job, beganAt, { outcome: 'failed', reason: failure.message });
       throw failure;
     } finally {
-      this.parts.onEnded?.(outcome, performance.now() - beganAt);
       this.jobs.delete(image.id);
     }
+  }
+
+  private ended(
+    job: Job,
+    beganAt: number,
+    end: { outcome: 'made' } | { outcome: 'failed'; reason: string },
+  ): void {
+    this.parts.onEnded?.({
+      imageId: job.image.id,
+      durationMs: Math.round(performance.now() - beganAt),
+      ...end,
+    });
   }
 
   private report(job: Job, phase: BakePhase, percent?: number): void {
     const elapsedMs = Math.round(performance.now() - job.startedAt);
     job.progress = { imageId: job.image.id, phase, elapsedMs, ...(percent !== undefined && { percent }) };
+    this.parts.onProgress?.(job.progress);
     for (const listener of job.listeners) listener(job.progress);
   }
 }

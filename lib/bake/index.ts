@@ -3,7 +3,7 @@ export { BAKE_NIC_MAC, bakeDriveFiles, GATE_VERSION } from './bake-drive';
 export { BAKE_PHASES } from './bake-run';
 export type { BakePhase } from './bake-run';
 export { BakeError, Baker } from './baker';
-export type { BakeConfig, BakeOptions, BakeProgress, BakerParts } from './baker';
+export type { BakeConfig, BakeEnd, BakeOptions, BakeProgress, BakerParts } from './baker';
 export { GateClient } from './gate';
 export type { GateCall, Identification, StepsMs } from './gate';
 export { GateClosed, GateError, GateProtocolError, GateStepFailed, GateTimeout } from './gate-errors';

@@ -23,10 +23,11 @@ const answerSchema = z.object({ boots: z.array(bootSchema) });
 export type ReportedBoot = z.infer<typeof bootSchema>;
 
 /** Asks a running service for its boots, newest first. */
-export async function fetchBoots(sidecarUrl: string): Promise<ReportedBoot[]> {
+export async function fetchBoots(sidecarUrl: string, token: string | null = null): Promise<ReportedBoot[]> {
   const url = `${sidecarUrl}/boots`;
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const headers: Record<string, string> = token === null ? {} : { Authorization: `Bearer ${token}` };
+    const response = await fetch(url, { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!response.ok) throw new Error(`HTTP status ${response.status}`);
     return answerSchema.parse(await response.json()).boots;
   } catch (error) {
@@ -53,7 +54,7 @@ export async function showBoots(
   server: string | undefined,
   json: boolean,
 ): Promise<void> {
-  const boots = await fetchBoots(host.sidecarUrl);
+  const boots = await fetchBoots(host.sidecarUrl, host.sidecarToken);
   if (server !== undefined) {
     const boot = boots.find((candidate) => candidate.instanceUuid === server);
     if (boot === undefined) throw new CommandError(`the service remembers no boot of server ${server}`);

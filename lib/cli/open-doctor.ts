@@ -72,7 +72,7 @@ export async function openDoctor(configFiles: readonly string[], logger: Logger)
       cacheCheck(thisMachine, config.prebake.cacheDirectory, async () =>
         (await openHost(configFiles, logger)).openCache(),
       ),
-      serviceCheck((path, signal) => fetch(`${sidecarUrl(config.prebake.sidecarListen)}${path}`, { signal })),
+      serviceCheck((path, signal) => askSidecar(config, path, signal)),
     ],
     close: async () => {
       cloud.close();
@@ -97,6 +97,13 @@ async function readConfiguration(
     if (!(error instanceof ConfigError)) throw error;
     return { config: null, check: check(() => Promise.reject(error)) };
   }
+}
+
+function askSidecar({ prebake }: Config, path: string, signal: AbortSignal): Promise<Response> {
+  const { sidecarListen, sidecarToken } = prebake;
+  const headers: Record<string, string> =
+    sidecarToken === null ? {} : { Authorization: `Bearer ${sidecarToken}` };
+  return fetch(`${sidecarUrl(sidecarListen)}${path}`, { headers, signal });
 }
 
 function expectations({ default: nova, prebake }: Config): Parameters<typeof memoryCheck>[1] {

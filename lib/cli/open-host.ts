@@ -19,6 +19,7 @@ export async function openHost(configFiles: readonly string[], logger: Logger): 
     name: config.default.host,
     configFiles,
     sidecarUrl: sidecarUrl(config.prebake.sidecarListen),
+    sidecarToken: config.prebake.sidecarToken,
     openCache,
     openBakery: async () => openBakery(config, await openCache(), logger),
   };

@@ -1,5 +1,6 @@
 /** Reads nova.conf: all files, all options of the table, all that is wrong at once. */
 import { readdir, readFile, stat } from 'node:fs/promises';
+import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import { describeError } from '../exceptions';
 import { ConfigError, type ConfigProblem } from './errors';
@@ -166,6 +167,11 @@ function crossCheck(config: Config, where: string): ConfigProblem[] {
       if (value === null) problems.push({ where, section, option, expected });
     }
   }
+  const { sidecarListen, sidecarToken } = config.prebake;
+  if (!isLoopback(sidecarListen.host) && sidecarToken === null) {
+    const expected = `a token, since sidecar_listen (${sidecarListen.host}) is not on loopback: at least 16 characters`;
+    problems.push({ where, section: 'prebake', option: 'sidecar_token', expected });
+  }
   const { baseMemoryMb, maxMemoryMb } = config.prebake;
   if (maxMemoryMb < baseMemoryMb) {
     problems.push({
@@ -177,4 +183,8 @@ function crossCheck(config: Config, where: string): ConfigProblem[] {
     });
   }
   return problems;
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }

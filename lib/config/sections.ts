@@ -304,7 +304,14 @@ export const SECTIONS = {
       }),
       sidecarListen: listenAddress({
         default: '127.0.0.1:8790',
-        doc: 'Address of health checks, metrics and the boot timeline; open to all who reach it.',
+        doc: 'Address of page, health checks and metrics; anywhere but on loopback `sidecar_token` is required.',
+      }),
+      sidecarToken: text({
+        default: null,
+        secret: true,
+        pattern: /^[\x21-\x7e]{16,}$/,
+        expects: 'at least 16 characters without blanks',
+        doc: 'Token that page and metrics ask for; without it all local users can read them.',
       }),
     },
   },

@@ -1,4 +1,5 @@
 /** What an operator's tools ask the running service: is it well, how fast is it, what did the last boots do. */
+export { BakeRecorder } from './bake-recorder';
 export { BootRecorder } from './boot-recorder';
 export type { Boot, BootOutcome, BootSubject, BootView } from './boot-recorder';
 export { Metrics } from './metrics';

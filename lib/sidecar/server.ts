@@ -1,6 +1,6 @@
 /**
- * The HTTP server beside the service: `/healthz`, `/readyz`, `/metrics`, `/boots`. It only reads, and listens on loopback
- * unless the operator says otherwise.
+ * The HTTP server beside the service: the page at `/`, `/healthz`, `/readyz`, `/metrics`, `/boots`. It only reads, listens on
+ * loopback unless the operator says otherwise, and asks for the token if there is one.
  */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -8,8 +8,12 @@ import type { AddressInfo } from 'node:net';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import { describeError } from '../exceptions';
 import type { Logger } from '../log';
+import type { CacheEntry } from '../squirrel';
+import { Access } from './access';
+import { BakeRecorder } from './bake-recorder';
 import type { BootRecorder } from './boot-recorder';
 import type { Metrics } from './metrics';
+import { PUBLIC_PATHS, pageRoutes, securityHeaders } from './page';
 import { type ReadinessCheck, checkReadiness } from './readiness';
 
 /** A check that takes longer says that its dependency is down. */
@@ -21,6 +25,12 @@ export interface SidecarOptions {
   /** Dependencies by name: amqp, conductor, libvirt, placement. */
   readonly checks: ReadonlyMap<string, ReadinessCheck>;
   readonly boots: BootRecorder;
+  /** What the page shows besides boots; none of it unless given. */
+  readonly host?: string;
+  readonly bakes?: BakeRecorder;
+  readonly listCache?: () => Promise<readonly CacheEntry[]>;
+  /** `[prebake] sidecar_token`: asked of everybody; null answers whoever asks by a loopback name. */
+  readonly token?: string | null;
   readonly metrics: Metrics;
   readonly logger: Logger;
   /** How long each check may take; 3 s unless told. */
@@ -37,6 +47,15 @@ export interface Sidecar {
 function routes(options: SidecarOptions): Express {
   const app = express();
   app.disable('x-powered-by');
+  const access = new Access(options.token ?? null);
+  app.use(securityHeaders);
+  app.use((request, response, next) => {
+    if (PUBLIC_PATHS.includes(request.path) && options.token) next();
+    else access.guard(request, response, next);
+  });
+  app.post('/login', express.urlencoded({ extended: false, limit: 4096 }), access.login);
+  const { host = '', boots, bakes = new BakeRecorder(), listCache = () => Promise.resolve([]) } = options;
+  app.use(pageRoutes({ host, boots, bakes, listCache }, options.logger));
   app.get('/healthz', (_request, response) => {
     response.json({ status: 'ok', pid: process.pid, uptimeS: Math.round(process.uptime()) });
   });
@@ -51,9 +70,10 @@ function routes(options: SidecarOptions): Express {
     response.json({ boots: options.boots.recent() });
   });
   app.use((request, response) => {
-    response
-      .status(404)
-      .json({ error: `there is no ${request.path}`, paths: ['/healthz', '/readyz', '/metrics', '/boots'] });
+    response.status(404).json({
+      error: `there is no ${request.path}`,
+      paths: ['/', '/healthz', '/readyz', '/metrics', '/boots', '/overview', '/events'],
+    });
   });
   // Express knows an error handler by its four parameters.
   app.use((error: unknown, request: Request, response: Response, _next: NextFunction) => {

@@ -1,0 +1,199 @@
+/** Draws parts of the page from the overview's parts. Text goes in as text, never as markup. */
+
+/** An element with attributes and children; `style` is set property by property, as the page's policy wants it. */
+export function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === 'style') for (const [property, text] of Object.entries(value)) made.style[property] = text;
+    else if (value !== null && value !== false) made.setAttribute(key, value === true ? '' : value);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+export function duration(ms) {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 99_950) return `${(ms / 1000).toFixed(ms < 9995 ? 2 : 1)} s`;
+  const seconds = Math.round(ms / 1000);
+  return `${Math.floor(seconds / 60)} min ${String(seconds % 60).padStart(2, '0')} s`;
+}
+
+export function bytes(count) {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  const power = count < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(count) / 10));
+  return `${(count / 1024 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
+}
+
+export function age(iso, nowMs = Date.now()) {
+  const minutes = Math.max(0, (nowMs - Date.parse(iso)) / 60_000);
+  if (minutes < 1) return 'just now';
+  if (minutes < 90) return `${Math.round(minutes)} min ago`;
+  if (minutes < 48 * 60) return `${Math.round(minutes / 60)} h ago`;
+  return `${Math.round(minutes / 60 / 24)} days ago`;
+}
+
+function when(iso) {
+  return element('time', { datetime: iso, class: 'time quiet' }, new Date(iso).toLocaleTimeString());
+}
+
+function track(fromMs, toMs, endMs) {
+  const percent = (ms) => `${Math.min(100, (100 * ms) / Math.max(endMs, 1))}%`;
+  const bar = element('i', { style: { left: percent(fromMs), width: percent(toMs - fromMs) } });
+  return element('td', { 'aria-hidden': 'true' }, element('span', { class: 'track' }, bar));
+}
+
+function row(name, ms, fromMs, toMs, endMs, kind) {
+  const dot = kind === 'critical' ? element('span', { class: 'quiet' }, ' ·') : null;
+  const head = element('th', { scope: 'row', title: kind === 'critical' ? 'waited for' : null }, name, dot);
+  return element(
+    'tr',
+    { class: kind },
+    head,
+    element('td', { class: 'ms' }, duration(ms)),
+    track(fromMs, toMs, endMs),
+  );
+}
+
+function waterfall(boot) {
+  const endMs = Math.max(
+    boot.endMs,
+    ...boot.spans.map((span) => span.endMs),
+    ...boot.marks.map((mark) => mark.atMs),
+  );
+  const critical = new Set(boot.critical);
+  const rows = boot.spans.map((span, index) =>
+    row(
+      span.name,
+      span.endMs - span.startMs,
+      span.startMs,
+      span.endMs,
+      endMs,
+      critical.has(index) ? 'critical' : null,
+    ),
+  );
+  const marks = boot.marks
+    .filter((mark) => mark.name !== 'rpc_received')
+    .map((mark) => row(`= ${mark.name}`, mark.atMs, mark.atMs, mark.atMs, endMs, 'mark'));
+  const caption = element('caption', {}, 'Where the time went; phases marked · were waited for');
+  return element('table', { class: 'waterfall' }, caption, element('tbody', {}, ...rows, ...marks));
+}
+
+function scale(boot) {
+  if (boot.coldBoot === null || boot.how !== 'uvm') return null;
+  const { ms, what } = boot.coldBoot;
+  const endMs = Math.max(ms, boot.endMs);
+  const caption = element('caption', {}, `For scale (${what})`);
+  return element(
+    'table',
+    { class: 'waterfall scale' },
+    caption,
+    element(
+      'tbody',
+      {},
+      row('this boot', boot.endMs, 0, boot.endMs, endMs, 'critical'),
+      row('cold', ms, 0, ms, endMs, null),
+    ),
+  );
+}
+
+const HOW = { uvm: 'from µVM', cold: 'cold' };
+const OUTCOME = { building: 'warn', active: 'good', ready: 'good', failed: 'bad' };
+
+export function boot(view, open) {
+  const mark = (name) => view.marks.find((one) => one.name === name);
+  const reached = ['active', 'ready'].flatMap((name) => {
+    const found = mark(name);
+    return found === undefined ? [] : [element('span', {}, `${name} after ${duration(found.atMs)}`)];
+  });
+  const summary = element(
+    'summary',
+    {},
+    element('span', { class: 'id' }, view.instanceUuid),
+    element('span', {}, HOW[view.how] ?? (view.outcome === 'failed' ? 'not started' : 'starting')),
+    element('span', { class: OUTCOME[view.outcome] ?? 'quiet' }, view.outcome),
+    ...reached,
+    when(view.startedAt),
+  );
+  return element(
+    'details',
+    { open },
+    summary,
+    element('p', { class: 'quiet' }, 'Image ', element('span', { class: 'id' }, view.imageId)),
+    view.why === null ? null : element('p', { class: 'warn' }, `Cold because ${view.why}.`),
+    view.error === null ? null : element('p', { class: 'bad' }, view.error),
+    scale(view),
+    waterfall(view),
+  );
+}
+
+const PHASES = ['boot', 'seal', 'unplug', 'capture', 'store', 'prove'];
+const DOING = {
+  queue: 'waiting for another bake',
+  boot: 'booting the image',
+  seal: 'taking its identity out',
+  unplug: 'unplugging what the bake added',
+  capture: 'capturing memory and devices',
+  store: 'storing pages',
+  prove: 'proving it with a clone',
+};
+
+export function bakeUnderWay({ imageId, phase, percent, elapsedMs }) {
+  const step = PHASES.indexOf(phase) + 1;
+  const done = Math.max(0, step - 1 + (percent ?? 0) / 100);
+  const words = `${DOING[phase] ?? phase}${percent === undefined ? '' : ` ${Math.round(percent)} %`}`;
+  return element(
+    'div',
+    { class: 'card' },
+    element('p', {}, 'Image ', element('span', { class: 'id' }, imageId)),
+    element('progress', { max: PHASES.length, value: done, 'aria-label': `bake of image ${imageId}` }),
+    element('p', { class: 'quiet' }, `${words}, ${duration(elapsedMs)} after it was asked for`),
+  );
+}
+
+export function endedBake({ imageId, outcome, durationMs, endedAt }) {
+  return element(
+    'p',
+    {},
+    element('span', { class: outcome === 'made' ? 'good' : 'bad' }, outcome),
+    ` in ${duration(durationMs)}, ${age(endedAt)}: `,
+    element('span', { class: 'id' }, imageId),
+  );
+}
+
+export function uvmTable(uvms) {
+  const heads = ['µVM', 'State', 'Image', 'Memory', 'Stored', 'Baked'];
+  const line = (uvm) => {
+    const cells = [
+      element('span', { class: 'id' }, uvm.key.slice(0, 12)),
+      element(
+        'span',
+        { class: uvm.state === 'ok' ? 'good' : 'bad' },
+        uvm.reason === null ? uvm.state : `${uvm.state}: ${uvm.reason}`,
+      ),
+      element('span', { class: 'id' }, uvm.imageId ?? '-'),
+      uvm.memoryMb === null ? '-' : `${uvm.memoryMb} MiB`,
+      uvm.storedBytes === null ? '-' : bytes(uvm.storedBytes),
+      uvm.bakedAt === null ? '-' : age(uvm.bakedAt),
+    ];
+    return element(
+      'tr',
+      {},
+      ...cells.map((cell, index) => element('td', { 'data-label': heads[index] }, cell)),
+    );
+  };
+  return element(
+    'table',
+    { class: 'list card' },
+    element('thead', {}, element('tr', {}, ...heads.map((head) => element('th', { scope: 'col' }, head)))),
+    element('tbody', {}, ...uvms.map(line)),
+  );
+}
+
+export function fault({ at, text }) {
+  return element(
+    'p',
+    { class: 'card' },
+    at === null ? null : element('span', { class: 'quiet' }, `${age(at)}: `),
+    text,
+  );
+}

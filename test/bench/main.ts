@@ -37,6 +37,7 @@ const BENCHES: ReadonlyMap<string, { readonly about: string; readonly measure: B
 
 function table(figures: readonly Figure[]): string {
   const rows = new Table({
+    style: { head: [], border: [] },
     head: ['figure', 'value', 'spread', 'peer', 'peer value', 'ratio', 'goal', 'met'],
   });
   for (const { name, value, unit, spread, peer, peer_value: peerValue, ratio, goal, met } of figures) {

@@ -94,16 +94,6 @@ export class InstanceTerminationFailure extends NovaException {}
 export class InstanceQuiesceNotSupported extends NovaException {
   override readonly code = 400;
 }
-/** The server could not be started in rescue mode; the message says why. */
-export class InstanceNotRescuable extends NovaException {}
-/** The properties of the rescue image ask for a device that is not provided. */
-export class UnsupportedRescueDevice extends NovaException {}
-/** The properties of the rescue image ask for a bus that is not provided. */
-export class UnsupportedRescueBus extends NovaException {}
-/** A resize cannot be done; the message says why. */
-export class ResizeError extends NovaException {}
-/** A server's disks could not be made ready for its new flavor. */
-export class InstanceFaultRollback extends NovaException {}
 /** A rebuild cannot leave the ephemeral disk as it is here. */
 export class PreserveEphemeralNotSupported extends NovaException {}
 /** A NIC could not be plugged in. */

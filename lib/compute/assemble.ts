@@ -33,6 +33,7 @@ import { Recovery } from './recovery';
 import { ResourceTracker } from './resource-tracker';
 import { SchedulerNews } from './scheduler-news';
 import { ComputeService } from './service';
+import { Rebuilder } from './rebuild';
 import { Snapshots } from './snapshot';
 import { SoftDelete } from './soft-delete';
 import { Suspend } from './suspend';
@@ -122,6 +123,23 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     novncproxyBaseUrl: config.vnc.novncproxyBaseUrl,
     tokenTtlS: config.consoleauth.tokenTtl,
   });
+  const rebuilder = new Rebuilder({
+    driver,
+    actions,
+    records,
+    networkCache,
+    templates,
+    squirrel,
+    glance,
+    boots,
+    power,
+    scheduler,
+    options: {
+      instanceNameTemplate,
+      forceConfigDrive: config.default.forceConfigDrive,
+      shutdownTimeoutMs: config.default.shutdownTimeout * 1000,
+    },
+  });
   const snapshots = new Snapshots({ driver, actions, records, glance, instanceNameTemplate });
   const suspend = new Suspend({ driver, actions, records, networkCache, power, instanceNameTemplate });
   const softDelete = new SoftDelete({
@@ -169,6 +187,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     adminPassword: new AdminPassword({ driver, actions, records, power, instanceNameTemplate }),
     actions,
     snapshots,
+    rebuilder,
     neutronNews: new NeutronNews(events, networkCache, records, logger),
     tracker,
     refusals: refusals({ actions, records, placement, glance }),

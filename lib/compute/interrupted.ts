@@ -3,17 +3,17 @@
  * shelving. Each server is put into a state that its user can act on (nova/compute/manager.py, _init_instance).
  */
 import type { ComputeDriver } from '../../drivers/driver';
-import { InstanceNotFound } from '../exceptions';
+import { BuildAbortException, InstanceNotFound } from '../exceptions';
 import type { Logger } from '../log';
 import type { RequestContext } from '../messaging';
 import type { Instance } from '../objects';
 import type { InstanceRecords } from './instance-records';
-import { TaskState } from './states';
+import { TaskState, VmState } from './states';
 
 /** What is worked with. */
 export interface InterruptedParts {
   readonly driver: Pick<ComputeDriver, 'abandonSnapshot'>;
-  readonly records: Pick<InstanceRecords, 'save'>;
+  readonly records: Pick<InstanceRecords, 'save' | 'createFault'>;
 }
 
 const SNAPSHOTS: readonly (string | null)[] = [
@@ -24,6 +24,12 @@ const SNAPSHOTS: readonly (string | null)[] = [
   TaskState.IMAGE_BACKUP,
 ];
 
+const REBUILDS: readonly (string | null)[] = [
+  TaskState.REBUILDING,
+  TaskState.REBUILD_BLOCK_DEVICE_MAPPING,
+  TaskState.REBUILD_SPAWNING,
+];
+
 /** Puts servers in order whose operation was cut short. */
 export class InterruptedOperations {
   constructor(private readonly parts: InterruptedParts) {}
@@ -31,6 +37,14 @@ export class InterruptedOperations {
   /** @returns whether there was one of these operations, which is then dealt with */
   async recover(context: RequestContext, instance: Instance, log: Logger): Promise<boolean> {
     const { taskState } = instance;
+    if (REBUILDS.includes(taskState)) {
+      log.warn({ taskState }, 'a rebuild was cut short');
+      const reason = 'the compute service was restarted while it was rebuilding the server';
+      await this.parts.records.createFault(context, instance.uuid, new BuildAbortException(reason));
+      instance.update({ vm_state: VmState.ERROR, task_state: null });
+      await this.parts.records.save(context, instance);
+      return true;
+    }
     if (!SNAPSHOTS.includes(taskState)) return false;
     log.info({ taskState }, 'a snapshot was cut short');
     await this.abandonSnapshot(instance);

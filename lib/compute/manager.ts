@@ -13,6 +13,7 @@ import type { InstanceActions } from './instance-actions';
 import type { Interfaces } from './interfaces';
 import type { NeutronNews } from './neutron-news';
 import type { Power } from './power';
+import type { Rebuilder } from './rebuild';
 import type { Snapshots } from './snapshot';
 import type { ResourceTracker } from './resource-tracker';
 import type { SoftDelete } from './soft-delete';
@@ -36,6 +37,7 @@ export interface ManagerParts {
   readonly adminPassword: AdminPassword;
   readonly actions: InstanceActions;
   readonly snapshots: Snapshots;
+  readonly rebuilder: Rebuilder;
   readonly neutronNews: NeutronNews;
   readonly tracker: ResourceTracker;
   /** Handlers of methods that are refused. */
@@ -54,6 +56,7 @@ export function computeEndpoints(parts: ManagerParts): Endpoint[] {
     reboot_instance: (context, args) => power.reboot(context, instanceOf(args), args.reboot_type),
     pause_instance: (context, args) => power.pause(context, instanceOf(args)),
     unpause_instance: (context, args) => power.unpause(context, instanceOf(args)),
+    rebuild_instance: (context, args) => parts.rebuilder.rebuild(context, instanceOf(args), args),
     snapshot_instance: (context, args) => parts.snapshots.snapshot(context, instanceOf(args), args),
     backup_instance: (context, args) => parts.snapshots.backup(context, instanceOf(args), args),
     get_console_output: (_context, args) => consoles.output(instanceOf(args), args.tail_length),

@@ -44,19 +44,6 @@ export const TaskState = {
   REBUILDING: 'rebuilding',
   REBUILD_BLOCK_DEVICE_MAPPING: 'rebuild_block_device_mapping',
   REBUILD_SPAWNING: 'rebuild_spawning',
-  RESCUING: 'rescuing',
-  UNRESCUING: 'unrescuing',
-  RESIZE_PREP: 'resize_prep',
-  RESIZE_MIGRATING: 'resize_migrating',
-  RESIZE_MIGRATED: 'resize_migrated',
-  RESIZE_FINISH: 'resize_finish',
-  RESIZE_REVERTING: 'resize_reverting',
-  RESIZE_CONFIRMING: 'resize_confirming',
-  SHELVING: 'shelving',
-  SHELVING_IMAGE_PENDING_UPLOAD: 'shelving_image_pending_upload',
-  SHELVING_IMAGE_UPLOADING: 'shelving_image_uploading',
-  SHELVING_OFFLOADING: 'shelving_offloading',
-  UNSHELVING: 'unshelving',
 } as const;
 
 /** Task states in which a server is being built (nova/compute/manager.py, _init_instance). */

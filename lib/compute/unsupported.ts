@@ -40,7 +40,6 @@ export const UNSUPPORTED_METHODS = [
   'prep_snapshot_based_resize_at_dest',
   'prep_snapshot_based_resize_at_source',
   'quiesce_instance',
-  'rebuild_instance',
   'remove_fixed_ip_from_instance',
   'remove_volume_connection',
   'rescue_instance',

@@ -68,6 +68,19 @@ describe('a server and images', () => {
     }
   });
 
+  it('is rebuilt under its own addresses, and stays stopped when it was', async () => {
+    await nova.action(server.id, { rebuild: { imageRef: image } });
+    const rebuilt = await nova.waitForStatus(server.id, 'ACTIVE');
+    expect(rebuilt.addresses).toEqual(server.addresses);
+    await waitForPing(nova, rebuilt);
+    await nova.action(server.id, { 'os-stop': null });
+    await nova.waitForStatus(server.id, 'SHUTOFF');
+    await nova.action(server.id, { rebuild: { imageRef: image } });
+    await nova.waitForStatus(server.id, 'SHUTOFF');
+    await nova.action(server.id, { 'os-start': null });
+    await waitForPing(nova, await nova.waitForStatus(server.id, 'ACTIVE'));
+  });
+
   it('gives one while it is stopped, and keeps as many backups as asked', async () => {
     await nova.action(server.id, { 'os-stop': null });
     await nova.waitForStatus(server.id, 'SHUTOFF');

@@ -98,6 +98,13 @@ test.each<[string, string | null, PowerState, string[], object | null]>([
   expect(found.faults).toEqual([]);
 });
 
+test('a rebuild cut short leaves the server in error, and its user is told', async () => {
+  const found = await recovered('active', 'rebuild_spawning', PowerState.NOSTATE);
+  expect(found.done).toEqual([]);
+  expect(found.saved).toEqual({ vm_state: 'error', task_state: null });
+  expect(found.faults).toEqual([{ message: expect.stringMatching(/restarted while/) as string }]);
+});
+
 test.each([
   ['building', null],
   ['building', 'networking'],

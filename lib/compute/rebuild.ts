@@ -1,0 +1,194 @@
+/**
+ * A server begun anew from an image, under its own name and addresses (nova/compute/manager.py, rebuild_instance): restored
+ * from the image's µVM where there is one.
+ */
+import { z } from 'zod';
+import type { ComputeDriver, ImageSpec, InstanceIdentity } from '../../drivers/driver';
+import { PowerState } from '../../drivers/driver';
+import type { Templates } from '../bake';
+import { NotImplementedError, PreserveEphemeralNotSupported, describeError } from '../exceptions';
+import type { Logger } from '../log';
+import { type RequestContext, isRemoteError } from '../messaging';
+import { type Instance, type NetworkInfo, novaTime } from '../objects';
+import type { Glance } from '../openstack';
+import type { BootRecorder } from '../sidecar';
+import type { Squirrel } from '../squirrel';
+import { Timeline } from '../timeline';
+import type { InstanceActions } from './instance-actions';
+import type { InstanceRecords } from './instance-records';
+import { instanceSpec } from './instance-spec';
+import { buildIdentity } from './metadata';
+import type { NetworkCache } from './network-cache';
+import type { Power } from './power';
+import type { SchedulerNews } from './scheduler-news';
+import { TaskState, VmState } from './states';
+
+/** What rebuilds work with. */
+export interface RebuilderParts {
+  readonly driver: Pick<ComputeDriver, 'powerOff' | 'destroy' | 'spawn'>;
+  readonly actions: InstanceActions;
+  readonly records: InstanceRecords;
+  readonly networkCache: NetworkCache;
+  readonly templates: Templates;
+  readonly squirrel: Squirrel;
+  readonly glance: Glance;
+  readonly boots: BootRecorder;
+  readonly power: Power;
+  readonly scheduler: SchedulerNews;
+  readonly options: {
+    readonly instanceNameTemplate: string;
+    readonly forceConfigDrive: boolean;
+    readonly shutdownTimeoutMs: number;
+  };
+}
+
+const argsSchema = z.looseObject({
+  image_ref: z.string().min(1),
+  new_pass: z.string().nullish(),
+  /** [path, base64] pairs. */
+  injected_files: z.array(z.tuple([z.string(), z.string()])).nullish(),
+  recreate: z.boolean().nullish(),
+  preserve_ephemeral: z.boolean().nullish(),
+});
+type RebuildRequest = z.infer<typeof argsSchema>;
+
+/** Rebuilds servers. */
+export class Rebuilder {
+  constructor(private readonly parts: RebuilderParts) {}
+
+  /** A failure after the old disk is gone leaves the server in ERROR; a rebuild may be asked for again. */
+  async rebuild(
+    context: RequestContext,
+    instance: Instance,
+    args: Readonly<Record<string, unknown>>,
+  ): Promise<void> {
+    const { actions, records, power } = this.parts;
+    const stopAfterwards = await actions.run(context, instance, 'rebuild_instance', async (log, signal) => {
+      const request = argsSchema.parse(args);
+      if (request.recreate === true) {
+        throw new NotImplementedError('prebake-compute does not take over servers of other hosts yet');
+      }
+      if (request.preserve_ephemeral === true) {
+        throw new PreserveEphemeralNotSupported(
+          'The current driver does not support preserving ephemeral partitions.',
+        );
+      }
+      const before = instance.vmState;
+      try {
+        await this.renew(context, instance, request, log, signal);
+      } catch (error) {
+        const deleted =
+          signal.aborted ||
+          isRemoteError(error, 'InstanceNotFound') ||
+          isRemoteError(error, 'UnexpectedDeletingTaskStateError');
+        if (deleted) {
+          log.info('the server was deleted while it was rebuilt');
+          return false;
+        }
+        instance.set('vm_state', VmState.ERROR);
+        throw error;
+      }
+      if (before !== VmState.STOPPED) return false;
+      instance.set('task_state', TaskState.POWERING_OFF);
+      await records.save(context, instance);
+      return true;
+    });
+    if (stopAfterwards) await power.stop(context, instance, false);
+  }
+
+  private async renew(
+    context: RequestContext,
+    instance: Instance,
+    request: RebuildRequest,
+    log: Logger,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { driver, records, networkCache, glance, scheduler, power, options } = this.parts;
+    const save = async (taskState: string, expected: string): Promise<void> => {
+      instance.set('task_state', taskState);
+      await records.save(context, instance, [expected]);
+    };
+    const image = await glance.show(request.image_ref, signal);
+    instance.set('power_state', await power.powerState(instance));
+    await save(TaskState.REBUILDING, TaskState.REBUILDING);
+    const network = await networkCache.refresh(context, instance);
+    if (instance.powerState === PowerState.RUNNING) {
+      await driver.powerOff(instance.uuid, options.shutdownTimeoutMs);
+    }
+    signal.throwIfAborted();
+    await driver.destroy(instanceSpec(instance, options.instanceNameTemplate, image));
+    await save(TaskState.REBUILD_BLOCK_DEVICE_MAPPING, TaskState.REBUILDING);
+    await save(TaskState.REBUILD_SPAWNING, TaskState.REBUILD_BLOCK_DEVICE_MAPPING);
+    await this.spawn(instance, image, network, this.identity(instance, network, request), log, signal);
+    instance.update({
+      vm_state: VmState.ACTIVE,
+      task_state: null,
+      power_state: await power.powerState(instance),
+      launched_at: novaTime(new Date()),
+    });
+    await records.save(context, instance, [TaskState.REBUILD_SPAWNING]);
+    void scheduler.instanceUpdated(context, instance);
+  }
+
+  /** A clone that does not become itself is replaced by a cold boot at once, and its µVM is not offered again. */
+  private async spawn(
+    instance: Instance,
+    image: ImageSpec,
+    network: NetworkInfo,
+    identity: InstanceIdentity,
+    log: Logger,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { driver, templates, squirrel, boots, options } = this.parts;
+    const spec = instanceSpec(instance, options.instanceNameTemplate, image);
+    const timeline = new Timeline();
+    const request = {
+      instance: spec,
+      network: Promise.resolve(network),
+      identity: Promise.resolve(identity),
+      // The ports stay bound and wired as they were: Neutron has nothing to report.
+      vifsPlugged: () => Promise.resolve(),
+      timeline,
+      signal,
+    };
+    const boot = boots.begin({ instanceUuid: instance.uuid, imageId: image.id, timeline });
+    try {
+      const template = await timeline.phase('template', () => templates.find(image, spec.flavor));
+      if ('none' in template) templates.wanted(image);
+      const outcome = await driver.spawn({ ...request, template });
+      timeline.mark('active');
+      boot.active(outcome);
+      if (outcome.how === 'uvm') {
+        try {
+          await outcome.ready;
+        } catch (error) {
+          signal.throwIfAborted();
+          const why = `the µVM clone did not become ready: ${describeError(error)}`;
+          log.error(`${why}; booting the server cold`);
+          if ('uvm' in template) await squirrel.quarantine(template.uvm.key, why);
+          await driver.destroy(spec);
+          await driver.spawn({ ...request, template: { none: why }, timeline: new Timeline() });
+          boot.failed(new Error(`${why}; the server was booted cold instead`, { cause: error }));
+          return;
+        }
+      }
+      boot.ready();
+    } catch (error) {
+      boot.failed(error);
+      throw error;
+    }
+  }
+
+  private identity(instance: Instance, networkInfo: NetworkInfo, request: RebuildRequest): InstanceIdentity {
+    return buildIdentity({
+      instance,
+      networkInfo,
+      adminPassword: request.new_pass ?? null,
+      injectedFiles: (request.injected_files ?? []).map(([path, content]) => ({
+        path,
+        content: Buffer.from(content, 'base64'),
+      })),
+      forceConfigDrive: this.parts.options.forceConfigDrive,
+    });
+  }
+}

@@ -143,7 +143,7 @@ export class Glance {
   ): Promise<void> {
     const path = `/v2/images/${pathSegment(imageId)}/file`;
     const headers = { 'Content-Type': 'application/octet-stream' };
-    const timeoutMs = UPLOAD_TIMEOUT_MS + (file.sizeBytes / SLOWEST_UPLOAD_BYTES_PER_S) * 1000;
+    const timeoutMs = UPLOAD_TIMEOUT_MS + Math.ceil((file.sizeBytes / SLOWEST_UPLOAD_BYTES_PER_S) * 1000);
     const call = { method: 'PUT', path, headers, file, signal, timeoutMs, repeatable: false } as const;
     try {
       await this.client.send(call);

@@ -86,7 +86,7 @@ export class BuildAttempt {
     signal.addEventListener('abort', onDelete, { once: true });
     if (signal.aborted) onDelete();
 
-    const network = this.timeline.phase('network', () => this.allocateNetwork());
+    const network = this.timeline.phase('neutron', () => this.allocateNetwork());
     const identity = network.then((networkInfo) => this.identity(networkInfo));
     for (const promise of [network, identity]) promise.catch(() => undefined);
     try {
@@ -101,7 +101,7 @@ export class BuildAttempt {
         template,
         network,
         identity,
-        vifsPlugged: () => this.timeline.phase('vif-plugged', () => this.waitForVifs()),
+        vifsPlugged: () => this.waitForVifs(),
         timeline: this.timeline,
         signal: this.abort.signal,
       });

@@ -5,6 +5,9 @@
 import type { NetworkInfo, Vif } from '../lib/objects';
 import type { Timeline } from '../lib/timeline';
 
+/** The machine of a server whose image names none: Nova's default for x86_64. */
+export const DEFAULT_MACHINE_TYPE = 'pc';
+
 /** Power states by Nova's numbers (nova/compute/power_state.py). */
 export enum PowerState {
   NOSTATE = 0,

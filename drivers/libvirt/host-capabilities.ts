@@ -1,12 +1,10 @@
 /** What libvirt says this host's hypervisor can do, read once per start of the service. */
 import { z } from 'zod';
 import { NovaException } from '../../lib/exceptions';
+import { DEFAULT_MACHINE_TYPE } from '../driver';
 import type { LibvirtConnection } from './connection';
 import { isLibvirtError } from './libvirt-error';
 import { readXml } from './xml-reader';
-
-/** Nova's default machine for x86_64. */
-const MACHINE = 'pc';
 
 const domainCapabilitiesSchema = z.object({
   domainCapabilities: z.object({
@@ -94,7 +92,7 @@ export async function readHostCapabilities(
 
 async function guestCapabilities(connection: LibvirtConnection, virtType: 'qemu' | 'kvm'): Promise<string> {
   try {
-    return await connection.domainCapabilities({ arch: 'x86_64', machine: MACHINE, virtType });
+    return await connection.domainCapabilities({ arch: 'x86_64', machine: DEFAULT_MACHINE_TYPE, virtType });
   } catch (error) {
     if (!isLibvirtError(error)) throw error;
     throw new NovaException(`libvirt cannot run x86_64 guests with [libvirt] virt_type = ${virtType}`, {

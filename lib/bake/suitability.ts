@@ -1,5 +1,10 @@
 /** Whether a server can start from a µVM at all, by what its image and flavor ask for; if not, why, in words. */
-import type { FlavorSpec, ImageSpec, UvmPlatform } from '../../drivers/driver';
+import {
+  DEFAULT_MACHINE_TYPE,
+  type FlavorSpec,
+  type ImageSpec,
+  type UvmPlatform,
+} from '../../drivers/driver';
 import { HOTPLUG_STEP_MB } from './uvm-key';
 
 /** Image properties that ask for hardware, and the values that a µVM's fixed hardware satisfies. */
@@ -8,7 +13,7 @@ const HARDWARE: Readonly<Record<string, readonly string[]>> = {
   hw_vif_model: ['virtio'],
   hw_firmware_type: ['bios'],
   hw_video_model: ['vga', 'virtio'],
-  hw_machine_type: [],
+  hw_machine_type: [DEFAULT_MACHINE_TYPE],
   hw_scsi_model: [],
   os_type: ['linux'],
 };

@@ -22,6 +22,7 @@ import type { ExternalEvents } from './external-events';
 import type { InstanceLocks } from './instance-locks';
 import type { InstanceRecords } from './instance-records';
 import { instanceSpec } from './instance-spec';
+import { noteMachineType } from './machine-type';
 import { buildIdentity } from './metadata';
 import type { ServerNetworks } from './network';
 import type { ResourceTracker } from './resource-tracker';
@@ -210,6 +211,7 @@ export class BuildAttempt {
         power_state: PowerState.RUNNING,
         launched_at: novaTime(new Date()),
       });
+      noteMachineType(this.instance);
       await records.save(this.context, this.instance, [TaskState.SPAWNING]);
     });
     tracker.track(this.instance);

@@ -16,6 +16,7 @@ import type { Squirrel } from '../squirrel';
 import { Timeline } from '../timeline';
 import type { InstanceActions } from './instance-actions';
 import type { InstanceRecords } from './instance-records';
+import { noteMachineType } from './machine-type';
 import { instanceSpec } from './instance-spec';
 import { buildIdentity } from './metadata';
 import type { NetworkCache } from './network-cache';
@@ -126,6 +127,7 @@ export class Rebuilder {
       power_state: await power.powerState(instance),
       launched_at: novaTime(new Date()),
     });
+    noteMachineType(instance);
     await records.save(context, instance, [TaskState.REBUILD_SPAWNING]);
     void scheduler.instanceUpdated(context, instance);
   }

@@ -12,6 +12,7 @@ import type { Conductor, Service } from '../objects';
 import type { HostRecords } from './host-records';
 import type { InstanceLocks } from './instance-locks';
 import type { InstanceRecords } from './instance-records';
+import { noteMachineTypes } from './machine-type';
 import type { NetworkCache } from './network-cache';
 import { Periodic } from './periodic';
 import type { PowerSync } from './power-sync';
@@ -60,7 +61,8 @@ export class ComputeService {
 
   /** Resolves when the host is up and takes requests. @throws what the driver's initHost throws */
   async start(signal: AbortSignal): Promise<void> {
-    const { config, messaging, driver, hosts, tracker, recovery, powerSync, endpoints, logger } = this.parts;
+    const { config, messaging, driver, hosts, instances, tracker, recovery, powerSync, endpoints, logger } =
+      this.parts;
     const context = RequestContext.admin();
     await this.waitForConductor(context, signal);
     await driver.initHost();
@@ -68,6 +70,7 @@ export class ComputeService {
     const service = await hosts.ensureService(context, version);
     await tracker.start(context, { disabled: service.disabled });
     await recovery.run(context);
+    await noteMachineTypes(context, instances);
     driver.onLifecycle((event) => powerSync.onLifecycle(event));
     this.server = await messaging.serve({ topic: TOPIC, host: config.default.host, endpoints });
     await hosts.reportState(context, service);

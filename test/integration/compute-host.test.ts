@@ -110,16 +110,28 @@ describe('a compute host', () => {
     expect(await traits()).not.toContain('COMPUTE_STATUS_DISABLED');
   });
 
-  it('leaves nova-status upgrade check clean', async () => {
-    const { stdout } = await run('/usr/bin/python3', [
-      '/usr/bin/nova-status',
-      '--config-file',
-      join(CLOUD, 'etc', 'nova.conf'),
-      'upgrade',
-      'check',
-    ]);
-    expect(stdout).toMatch(/Success/);
-    expect(stdout).not.toMatch(/Failure|Warning/);
+  it('leaves nova-status upgrade check clean, with a server of its own', async () => {
+    const id = await nova.create({
+      name: 'checked',
+      image: await nova.imageId('tiny'),
+      flavor: await nova.flavorId('m1.micro'),
+      networks: 'none',
+    });
+    try {
+      await nova.waitForStatus(id, 'ACTIVE');
+      const config = ['--config-file', join(CLOUD, 'etc', 'nova.conf')];
+      const { stdout } = await run('/usr/bin/python3', [
+        '/usr/bin/nova-status',
+        ...config,
+        'upgrade',
+        'check',
+      ]);
+      expect(stdout).toMatch(/Success/);
+      expect(stdout).not.toMatch(/Failure|Warning/);
+    } finally {
+      await nova.delete(id);
+      await nova.waitForGone(id);
+    }
   });
 
   it('names everything it depends on in /readyz, and has metrics', async () => {

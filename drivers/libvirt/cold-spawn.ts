@@ -4,6 +4,7 @@ import { createExtraDisks, createOverlay, rootSizeBytes } from './local-disks';
 import { ensureBridges } from './bridge';
 import { writeConfigDrive } from './config-drive';
 import type { InstancePaths } from './instance-store';
+import { allOrFirstFailure } from './all-or-first-failure';
 import type { DriverParts } from './uvm-engine';
 
 /**
@@ -46,14 +47,4 @@ export async function spawnCold(
   await timeline.phase('resume', () => domain.resume());
   timeline.mark('running');
   return { how: 'cold', why };
-}
-
-/** As Promise.all, but nothing goes on in the background once it rejected: the caller removes the files then. */
-async function allOrFirstFailure<A, B, C>(a: Promise<A>, b: Promise<B>, c: Promise<C>): Promise<[A, B, C]> {
-  try {
-    return await Promise.all([a, b, c]);
-  } catch (error) {
-    await Promise.allSettled([a, b, c]);
-    throw error;
-  }
 }

@@ -23,6 +23,7 @@ import type { Domain } from '../domain';
 import type { BaseImage } from '../image-cache';
 import type { InstancePaths } from '../instance-store';
 import { rootSizeBytes } from '../local-disks';
+import { allOrFirstFailure } from '../all-or-first-failure';
 import type { DriverParts, UvmEngine } from '../uvm-engine';
 import { bridgeInterface, disk, toXml } from '../xml';
 import { CloneGuest } from './clone-guest';
@@ -227,14 +228,4 @@ async function isDirectory(path: string): Promise<boolean> {
     (found) => found.isDirectory(),
     () => false,
   );
-}
-
-/** As Promise.all, but nothing goes on in the background once it rejected: the caller removes the files then. */
-async function allOrFirstFailure<A, B, C>(a: Promise<A>, b: Promise<B>, c: Promise<C>): Promise<[A, B, C]> {
-  try {
-    return await Promise.all([a, b, c]);
-  } catch (error) {
-    await Promise.allSettled([a, b, c]);
-    throw error;
-  }
 }

@@ -27,23 +27,55 @@ const steps = z
   .refine((value) => Object.keys(value).length <= 100, 'too many steps');
 const id = z.string().max(64);
 
+const list = (maxItems: number, maxLength: number) => z.array(text(maxLength)).max(maxItems);
+
+/** What a guest has no notion of is an empty string or list. */
 const answersSchema = z.object({
   hostname: text(255),
   machineId: text(64),
+  dbusMachineId: text(64),
+  /** Linux cannot change it: equal in all clones until they reboot. */
   bootId: text(64),
+  /** What the platform shows as the machine's UUID. */
+  productUuid: text(64),
+  /** Which server the gate was told to become; empty before. */
   instanceId: text(64),
+  /** The same as cloud-init knows it, and how far its run for that server is. */
+  cloudInstanceId: text(64),
+  cloudStatus: z.enum(['', 'running', 'done', 'error']),
   /** `type base64` of each host key in /etc/ssh. */
-  hostKeys: z.array(text(2048)).max(10),
+  hostKeys: list(10, 2048),
+  /** `type base64` of each key that may log in as the image's default user. */
+  userKeys: list(60, 2048),
+  /** SHA-256 of the random seed that the next boot will read. */
+  randomSeed: text(64),
+  /** Hex of 16 bytes from the guest's random number generator, and a UUID made by its kernel. */
+  random: text(64),
+  kernelUuid: text(64),
+  /** `name address` of each network card. */
+  macs: list(64, 64),
+  /** Client identifiers in the leases and settings of DHCP clients, as they stand there. */
+  dhcpIds: list(60, 255),
+  /** Machine ids the journals on the disk and in memory are kept under. */
+  journalIds: list(60, 64),
+  /** `unit id` of each running service. */
+  invocationIds: list(60, 255),
+  /** Names of programs that have been running since before the restore. */
+  survivors: list(60, 64),
+  /** Paths of whatever is still there of the gate itself. */
+  leftovers: list(10, 255),
   /** `name address/prefix` of each address but loopback's and link-local ones. */
-  addresses: z.array(text(128)).max(64),
+  addresses: list(64, 128),
+  dnsServers: list(60, 64),
   vcpus: count,
   memoryMb: count,
   /** Size of the disk that the root file system is on, and of that file system. */
   rootBytes: count,
   rootFilesystemBytes: count,
+  /** `name bytes` of each disk; paths of the swap devices in use. */
+  disks: list(64, 128),
+  swaps: list(64, 255),
   timeMs: count,
-  /** Hex of 16 bytes from the guest's random number generator. */
-  random: text(64),
 });
 
 const eventSchema = z.discriminatedUnion('event', [

@@ -67,6 +67,7 @@ class Gate:
         self.left = threading.Event()
         self.busy = None
         self.instance_id = ''
+        self.resumed_at_s = float('inf')
 
     def answer(self, request, event, **fields):
         self.port.send(dict(fields, event=event, id=request['id']))
@@ -99,7 +100,9 @@ class Gate:
         self.answer(request, 'sealed', stepsMs=steps)
 
     def on_ask(self, request):
-        self.answer(request, 'answers', answers=answers.answers(self.instance_id))
+        user = identity.find_user(self.sealed.default_user) if self.sealed.default_user else None
+        found = answers.answers(self.instance_id, self.resumed_at_s, user)
+        self.answer(request, 'answers', answers=found)
 
     def on_bye(self, _request):
         if self.busy is not None:
@@ -112,6 +115,7 @@ class Gate:
         self.busy.start()
 
     def become(self, request):
+        self.resumed_at_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         newcomer = identity.Newcomer(self.sealed, request)
         self.instance_id = request['instanceId']
         try:

@@ -93,6 +93,8 @@ zero_free_memory() {
 identify() {
   failed=
   begin_steps
+  # In the kernel's ticks since its boot, as it keeps the start of every program.
+  resumed_at=$(awk '{printf "%d", $1 * 100}' /proc/uptime)
   date -u -s "@$time_s" >/dev/null
   # Without an ioctl in the shell this only stirs the pool; the reseed is the kernel's own, by VMGENID.
   echo "$entropy" | base64 -d >/dev/urandom
@@ -192,19 +194,47 @@ finish() {
   say "{\"event\":\"done\",\"id\":\"$id\",\"stepsMs\":{$steps}}"
 }
 
-answer() {
-  host_keys=
-  for file in /etc/ssh/ssh_host_*_key.pub; do
-    [ ! -f "$file" ] || host_keys="$host_keys${host_keys:+,}\"$(cut -d' ' -f1,2 "$file" | plain 2000)\""
+# strings: the lines of the input as what stands between the brackets of a list in JSON.
+strings() { plain_lines | awk 'NF {printf "%s\"%s\"", (n++ ? "," : ""), $0}'; }
+plain_lines() { tr -cd 'A-Za-z0-9._:/+=@ \n-' | cut -c 1-2000 | head -n 60; }
+disks() {
+  for path in /sys/block/*; do
+    [ ! -e "$path/device" ] || echo "${path##*/} $(($(cat "$path/size") * 512))"
   done
-  addresses=$(ip -o address show scope global | awk '{printf "%s\"%s %s\"", (NR > 1 ? "," : ""), $2, $4}')
+}
+macs() {
+  for path in /sys/class/net/*; do
+    [ ! -e "$path/device" ] || echo "${path##*/} $(cat "$path/address")"
+  done
+}
+# Programs older than the restore, this one left out: fields 2 and 22 of their state.
+survivors() {
+  [ -n "$resumed_at" ] || return 0
+  cat /proc/[0-9]*/stat 2>/dev/null | awk -v self=$$ -v limit="$resumed_at" '
+    $1 != self && $1 != 2 && $4 != 2 && $22 < limit {gsub(/[()]/, "", $2); print $2}' | sort -u
+}
+leftovers() { ls -d $directory 2>/dev/null; }
+random_seed() { sha256sum /var/lib/random-seed 2>/dev/null | cut -d' ' -f1; }
+
+answer() {
   say "{\"event\":\"answers\",\"id\":\"$id\",\"answers\":{\"hostname\":\"$(hostname | plain)\",\
-\"machineId\":\"$(first_line /etc/machine-id)\",\
+\"machineId\":\"$(first_line /etc/machine-id)\",\"dbusMachineId\":\"$(first_line /var/lib/dbus/machine-id)\",\
 \"bootId\":\"$(cat /proc/sys/kernel/random/boot_id)\",\
-\"instanceId\":\"$(first_line /var/lib/instance-id)\",\
-\"hostKeys\":[$host_keys],\"addresses\":[$addresses],\"vcpus\":$(nproc),\"memoryMb\":$(memory_mb),\
+\"productUuid\":\"$(first_line /sys/class/dmi/id/product_uuid)\",\
+\"instanceId\":\"$(first_line /var/lib/instance-id)\",\"cloudInstanceId\":\"\",\"cloudStatus\":\"\",\
+\"hostKeys\":[$(cat /etc/ssh/ssh_host_*_key.pub 2>/dev/null | cut -d' ' -f1,2 | strings)],\
+\"userKeys\":[$(cut -d' ' -f1,2 /root/.ssh/authorized_keys 2>/dev/null | strings)],\
+\"randomSeed\":\"$(random_seed)\",\
+\"random\":\"$(head -c 16 /dev/urandom | hexdump -v -e '1/1 "%02x"')\",\
+\"kernelUuid\":\"$(cat /proc/sys/kernel/random/uuid)\",\
+\"macs\":[$(macs | strings)],\"dhcpIds\":[],\"journalIds\":[],\"invocationIds\":[],\
+\"survivors\":[$(survivors | strings)],\"leftovers\":[$(leftovers | strings)],\
+\"addresses\":[$(ip -o address show scope global | awk '{print $2, $4}' | strings)],\
+\"dnsServers\":[$(awk '$1 == "nameserver" {print $2}' /etc/resolv.conf 2>/dev/null | strings)],\
+\"vcpus\":$(nproc),\"memoryMb\":$(memory_mb),\
 \"rootBytes\":$(root_bytes_now),\"rootFilesystemBytes\":$(($(stat -f -c '%b * %S' /))),\
-\"timeMs\":$(date +%s)000,\"random\":\"$(head -c 16 /dev/urandom | hexdump -v -e '1/1 "%02x"')\"}}"
+\"disks\":[$(disks | strings)],\"swaps\":[$(awk 'NR > 1 {print $1}' /proc/swaps | strings)],\
+\"timeMs\":$(date +%s)000}}"
 }
 
 # field NAME: the string of that name in $line. The host puts these before anything a user wrote.
@@ -216,6 +246,7 @@ field() {
 wait_until test -n "$(find_port)" || exit 1
 exec 3<>"$(find_port)"
 baked_blocks=$(memory_blocks online | wc -l)
+resumed_at=
 while :; do
   if ! read -r line <&3; then
     sleep 0.05 # no host on the other side

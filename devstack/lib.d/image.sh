@@ -2,6 +2,12 @@
 # Guest images: built by images/tiny and images/debian when absent, uploaded to Glance when
 # absent. Sourced by all-in-one.
 
+# known_images : their names, and after a tab what they are.
+known_images() {
+  printf 'tiny\tBusyBox, a few MiB, boots in seconds\n'
+  "$DEVSTACK/images/debian" --list
+}
+
 # as_admin COMMAND... : with the administrator's login in its environment.
 as_admin() (
   # shellcheck disable=SC1091
@@ -10,16 +16,15 @@ as_admin() (
 
 # build_image NAME : images/NAME.qcow2, unless it is newer than what builds it.
 build_image() {
-  local name=$1 script
-  case $name in
-    tiny) script=tiny ;;
-    debian-12) script=debian ;;
-    *) fail "there is no image named '$name'" "Known: tiny, debian-12." ;;
-  esac
-  script=$DEVSTACK/images/$script
+  local name=$1 script=$DEVSTACK/images/debian sources=()
+  if ! known_images | cut -f1 | grep -qxF -- "$name"; then
+    fail "there is no image named '$name'" "Known ones: all-in-one image --list"
+  fi
+  [ "$name" != tiny ] || script=$DEVSTACK/images/tiny
+  sources=("$script" "$DEVSTACK/images/disk.sh" "$script-recipes" "$script-root")
   # Older than any of its sources: built anew.
   if [ -e "$IMAGES/$name.qcow2" ] &&
-    [ -z "$(find "$script" "$DEVSTACK/images/disk.sh" "$script-root" -newer "$IMAGES/$name.qcow2" -type f 2>/dev/null)" ]; then
+    [ -z "$(find "${sources[@]}" -newer "$IMAGES/$name.qcow2" -type f 2>/dev/null)" ]; then
     return
   fi
   step "image $name" "$script" "$IMAGES/$name.qcow2" >&2

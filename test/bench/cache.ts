@@ -20,7 +20,11 @@ const MIB = 1024 ** 2;
 const TOOL_TIMEOUT_MS = 120_000;
 
 /** A baked µVM, its files as clones map them. */
-interface Sample {
+export interface Sample {
+  /** What figures call it. */
+  readonly name: string;
+  /** Whether the cache has another µVM of its image. */
+  readonly isAnotherBake?: boolean;
   readonly description: UvmDescription;
   readonly files: Readonly<Record<UvmFileName, string>>;
 }
@@ -46,19 +50,7 @@ export async function measureCache(source: CacheSource, options: BenchOptions): 
     try {
       const samples = await takeSamples(copy);
       const figures: Figure[] = [];
-      const images = new Set<string>();
-      for (const sample of samples) {
-        figures.push(
-          ...(await measureSample(
-            fresh,
-            sample,
-            images.has(sample.description.image.id),
-            directory,
-            options,
-          )),
-        );
-        images.add(sample.description.image.id);
-      }
+      for (const sample of samples) figures.push(...(await measureSample(fresh, sample, directory, options)));
       return figures;
     } finally {
       await copy.close();
@@ -77,7 +69,11 @@ async function copyStore(from: string, to: string): Promise<string> {
   return to;
 }
 
-async function openCache({ imagesDirectory }: CacheSource, directory: string): Promise<Squirrel> {
+/** A cache that may grow as it likes. */
+export async function openCache(
+  { imagesDirectory }: Pick<CacheSource, 'imagesDirectory'>,
+  directory: string,
+): Promise<Squirrel> {
   const limits = { materialisedBytes: Infinity, reserveBytes: 0 };
   return await Squirrel.open({ directory, imagesDirectory, limits, logger });
 }
@@ -87,10 +83,15 @@ async function takeSamples(from: Squirrel): Promise<Sample[]> {
   const entries = (await from.list()).flatMap((entry) => (entry.state === 'ok' ? [entry.manifest] : []));
   if (entries.length === 0) throw new Error(`${NOVA_CONF}: there is no µVM in the cache, bake one first`);
   const samples: Sample[] = [];
+  const images = new Set<string>();
   for (const manifest of entries.sort((a, b) => a.bakedAt.localeCompare(b.bakedAt))) {
     const { key, image, platform, memoryMb, gateVersion, bakedAt, bakeMs } = manifest;
     const { ramPath, diskDeltaPath, statePath } = await from.materialise(key);
+    const isAnotherBake = images.has(image.id);
+    images.add(image.id);
     samples.push({
+      name: `${isAnotherBake ? 'another bake' : 'µVM'} of image ${image.id.slice(0, 8)} (${key.slice(0, 8)})`,
+      isAnotherBake,
       description: { key, image, platform, memoryMb, gateVersion, bakedAt, bakeMs },
       files: { ram: ramPath, disk: diskDeltaPath, state: statePath },
     });
@@ -98,15 +99,15 @@ async function takeSamples(from: Squirrel): Promise<Sample[]> {
   return samples;
 }
 
-async function measureSample(
+/** Stores a µVM in a cache and writes it out, beside `lz4` on its RAM file. */
+export async function measureSample(
   fresh: Squirrel,
   sample: Sample,
-  again: boolean,
   directory: string,
   { runs, say }: BenchOptions,
 ): Promise<Figure[]> {
-  const { key, image } = sample.description;
-  const name = `${again ? 'another bake' : 'µVM'} of image ${image.id.slice(0, 8)} (${key.slice(0, 8)})`;
+  const { name, isAnotherBake } = sample;
+  const { key } = sample.description;
   say(`storing: ${name}`);
   const storeStarted = performance.now();
   const { addedBytes } = await fresh.add(sample);
@@ -149,7 +150,7 @@ async function measureSample(
       unit: 'MiB',
       values: [addedBytes / MIB],
       peer: { name: 'lz4 -1 of the RAM file', values: [lz4Bytes / MIB] },
-      ...(again && { goal: { of: 'value', bound: 'at most', limit: 8 } }),
+      ...(isAnotherBake === true && { goal: { of: 'value', bound: 'at most', limit: 8 } }),
     }),
     figure({ name: `${name}, stored in`, unit: 'ms', values: [storeMs] }),
     figure({

@@ -4,10 +4,11 @@
  */
 import { writeFile } from 'node:fs/promises';
 import Table from 'cli-table3';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { NOVA_CONF } from '../support/nova-api';
 import { boot } from './boot';
 import { cache } from './cache';
+import { bakeCorpus, cacheOfCorpus } from './cache-corpus';
 import type { Figure } from './figures';
 import { type Machine, commit, observeMachine } from './machine';
 import { rpc } from './rpc';
@@ -16,6 +17,15 @@ import { rpc } from './rpc';
 export interface BenchOptions {
   readonly runs: number;
   readonly say: (line: string) => void;
+  /** What was asked for beyond that; undefined for nothing. */
+  readonly corpus?: CorpusOptions;
+}
+
+/** Which images to bake and measure with (without names, all of the corpus), and where they are, or are to be, kept. */
+export interface CorpusOptions {
+  readonly images?: readonly string[];
+  readonly keep?: string;
+  readonly from?: string;
 }
 
 /** Measures and cleans up behind itself. */
@@ -29,9 +39,40 @@ export interface BenchResult {
   readonly figures: readonly Figure[];
 }
 
-const BENCHES: ReadonlyMap<string, { readonly about: string; readonly measure: Bench }> = new Map([
+interface Offered {
+  readonly about: string;
+  readonly measure: Bench;
+  readonly options?: readonly Option[];
+}
+
+const IMAGES = new Option(
+  '--images <names>',
+  'these images, as devstack/images/debian --list has them',
+).argParser((names: string) => names.split(','));
+const BENCHES: ReadonlyMap<string, Offered> = new Map<string, Offered>([
   ['boot', { about: 'a server of a Debian 12 image, against stock nova-compute', measure: boot }],
-  ['cache', { about: 'bytes and milliseconds of the µVMs this host has baked, against lz4', measure: cache }],
+  [
+    'cache',
+    {
+      about:
+        'bytes and milliseconds of the µVMs this host has baked, against lz4; or of a corpus, against archivers too',
+      measure: async (options) => await (options.corpus === undefined ? cache : cacheOfCorpus)(options),
+      options: [
+        new Option('--corpus', 'bake images of several releases and uses, and measure with those'),
+        IMAGES,
+        new Option('--keep <dir>', 'keep what is baked there, and bake only what is not there yet'),
+        new Option('--from <dir>', 'measure what was kept there, bake nothing').conflicts(['corpus', 'keep']),
+      ],
+    },
+  ],
+  [
+    'corpus',
+    {
+      about: 'how long the images of the corpus take to bake; keeps them for the bench cache',
+      measure: bakeCorpus,
+      options: [IMAGES, new Option('--keep <dir>', 'keep what is baked there').makeOptionMandatory()],
+    },
+  ],
   ['rpc', { about: 'answering get_host_uptime, and being idle, against stock nova-compute', measure: rpc }],
 ]);
 
@@ -61,27 +102,27 @@ async function main(): Promise<void> {
     .option('--runs <n>', 'how often each is measured; medians are shown', '3')
     .option('--json <file>', 'keep the figures in a file')
     .showHelpAfterError();
-  for (const [name, { about, measure }] of BENCHES) {
-    program
-      .command(name)
-      .description(about)
-      .action(async () => {
-        const { runs, json } = program.opts<{ runs: string; json?: string }>();
-        const count = Number(runs);
-        if (!Number.isInteger(count) || count < 1) program.error(`--runs ${runs} is not a number of runs`);
-        const machine = observeMachine(NOVA_CONF);
-        const measured = await commit();
-        const say = (line: string): void => void process.stderr.write(`${line}\n`);
-        const figures = await measure({ runs: count, say });
-        const result: BenchResult = {
-          bench: name,
-          machine: await machine(),
-          commit: measured,
-          figures,
-        };
-        if (json !== undefined) await writeFile(json, `${JSON.stringify(result, null, 2)}\n`);
-        process.stdout.write(`${table(figures)}\n${JSON.stringify(result.machine)} at ${result.commit}\n`);
-      });
+  for (const [name, { about, measure, options = [] }] of BENCHES) {
+    const command = program.command(name).description(about);
+    for (const option of options) command.addOption(option);
+    command.action(async (corpus: CorpusOptions) => {
+      const { runs, json } = program.opts<{ runs: string; json?: string }>();
+      const count = Number(runs);
+      if (!Number.isInteger(count) || count < 1) program.error(`--runs ${runs} is not a number of runs`);
+      const machine = observeMachine(NOVA_CONF);
+      const measured = await commit();
+      const say = (line: string): void => void process.stderr.write(`${line}\n`);
+      const asked = Object.keys(corpus).length > 0;
+      const figures = await measure({ runs: count, say, ...(asked && { corpus }) });
+      const result: BenchResult = {
+        bench: name,
+        machine: await machine(),
+        commit: measured,
+        figures,
+      };
+      if (json !== undefined) await writeFile(json, `${JSON.stringify(result, null, 2)}\n`);
+      process.stdout.write(`${table(figures)}\n${JSON.stringify(result.machine)} at ${result.commit}\n`);
+    });
   }
   await program.parseAsync();
 }

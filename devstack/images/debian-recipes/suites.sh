@@ -8,7 +8,7 @@ declare -A SUITES=([11]=bullseye [12]=bookworm [13]=trixie)
 COMMON_PACKAGES=(
   init systemd-sysv udev dbus libpam-systemd apt libc-bin login passwd adduser mount util-linux hostname
   netbase kmod procps less nano vim-tiny cron logrotate bash-completion lsb-release locales sudo
-  linux-image-cloud-amd64 initramfs-tools zstd e2fsprogs fdisk gdisk dosfstools
+  initramfs-tools zstd e2fsprogs fdisk gdisk dosfstools
   cloud-init cloud-guest-utils qemu-guest-agent openssh-server
   systemd-timesyncd iproute2 iputils-ping curl ca-certificates
   python3 eatmydata
@@ -18,8 +18,9 @@ COMMON_PACKAGES=(
 suite_packages() {
   printf '%s\n' "${COMMON_PACKAGES[@]}"
   case $1 in
-    11) printf '%s\n' ifupdown isc-dhcp-client resolvconf ;;
-    *) printf '%s\n' netplan.io systemd-resolved ;;
+    # Mirrors do not have every kernel of a release that is no longer supported in its security archive.
+    11) printf '%s\n' linux-image-cloud-amd64/bullseye ifupdown isc-dhcp-client resolvconf ;;
+    *) printf '%s\n' linux-image-cloud-amd64 netplan.io systemd-resolved ;;
   esac
 }
 

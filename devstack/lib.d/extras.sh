@@ -111,14 +111,27 @@ config_extras() {
   done
 }
 
-# Tempest needs two images, two flavors and an external network to point at.
+# Two configurations: one asks the API alone, one logs in to the guests, too.
 config_tempest() {
-  local image horizon=false
+  local horizon=false
   [ ! -e "$LIB/stamps/with-horizon" ] || horizon=true
   mkdir -p "$LIB/tempest/lock"
-  build_image tiny && image=$(image_in_glance tiny) &&
-    as_admin /usr/bin/python3 "$DEVSTACK/lib.d/tempest.py" "$image" "$IMAGES/tiny.qcow2" "$LIB/tempest" "$LOG" \
-      "$horizon" >"$RUN/tempest.conf" && put "$ETC/tempest.conf" <"$RUN/tempest.conf"
+  tempest_conf api tiny "$horizon" && tempest_conf guests tiny-ssh "$horizon" && reach_private_network
+}
+
+# tempest_conf KIND IMAGE HORIZON
+tempest_conf() {
+  build_image "$2" && image_in_glance "$2" >/dev/null &&
+    as_admin /usr/bin/python3 "$DEVSTACK/lib.d/tempest.py" "$1" "$2" "$LIB/tempest" "$LOG" "$3" >"$RUN/tempest-$1.conf" &&
+    put "$ETC/tempest-$1.conf" <"$RUN/tempest-$1.conf"
+}
+
+# Tempest logs in to guests from this machine: an address in their network, on the bridge that Neutron made for it,
+# outside of what its DHCP gives away.
+reach_private_network() {
+  local network
+  network=$(as_admin openstack network show -f value -c id private) &&
+    ip address replace 10.77.0.2/24 dev "brq${network:0:11}"
 }
 
 start_extras() {

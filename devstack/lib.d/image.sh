@@ -5,6 +5,7 @@
 # known_images : their names, and after a tab what they are.
 known_images() {
   printf 'tiny\tBusyBox, a few MiB, boots in seconds\n'
+  printf 'tiny-ssh\tthe same with an SSH server and the guest agent\n'
   "$DEVSTACK/images/debian" --list
 }
 
@@ -20,7 +21,7 @@ build_image() {
   if ! known_images | cut -f1 | grep -qxF -- "$name"; then
     fail "there is no image named '$name'" "Known ones: all-in-one image --list"
   fi
-  [ "$name" != tiny ] || script=$DEVSTACK/images/tiny
+  case $name in tiny | tiny-ssh) script=$DEVSTACK/images/tiny ;; esac
   sources=("$script" "$DEVSTACK/images/disk.sh" "$script-recipes" "$script-root")
   # Older than any of its sources: built anew.
   if [ -e "$IMAGES/$name.qcow2" ] &&
@@ -40,7 +41,10 @@ image_in_glance() {
     # Built anew since: servers of the old one keep what they have.
     as_admin openstack image delete "$id" && id=
   fi
-  [ "$name" != tiny ] || options=(--min-ram 96)
+  case $name in
+    tiny) options=(--min-ram 96) ;;
+    tiny-ssh) options=(--min-ram 96 --property hw_qemu_guest_agent=yes) ;;
+  esac
   [ -n "$id" ] || id=$(as_admin openstack image create --public "${options[@]}" --disk-format qcow2 --container-format bare \
     --file "$file" -f value -c id "$name") || return
   printf '%s\n' "$id"

@@ -117,6 +117,8 @@ identify() {
     ssh-keygen -A >/dev/null 2>&1
     killall -q -HUP sshd
   fi
+  # Started anew by init: it makes its own keys, from random numbers of this guest.
+  killall -q dropbear
   step keys
   say "{\"event\":\"identity\",\"id\":\"$id\",\"stepsMs\":{$steps}}"
   set_up_interfaces

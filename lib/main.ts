@@ -90,7 +90,16 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
         token: config.prebake.sidecarToken,
         host: config.default.host,
         bakes,
-        listCache: () => squirrel.list(),
+        cache: squirrel,
+        actions: {
+          bake: async (imageId) => {
+            const image = await glance.show(imageId, signal);
+            baker
+              .bake(image, { signal })
+              .catch((error: unknown) => logger.warn(`asked for by the page: ${describeError(error)}`));
+          },
+          evict: (key) => squirrel.remove(key),
+        },
         checks: new Map([
           ['service', () => holds(up, 'still starting')],
           ['amqp', () => holds(messaging.state === 'connected', messaging.state)],

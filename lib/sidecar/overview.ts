@@ -1,6 +1,6 @@
 /** Everything the page shows, as one JSON document: boots with their critical path, µVMs, bakes, faults in words. */
 import type { BakeProgress } from '../bake';
-import type { CacheEntry } from '../squirrel';
+import type { CacheBudget, CacheEntry } from '../squirrel';
 import type { BakeRecorder, EndedBake } from './bake-recorder';
 import type { BootRecorder, BootView } from './boot-recorder';
 import { criticalPath } from './critical-path';
@@ -44,6 +44,15 @@ export interface Overview {
   readonly uvms: readonly UvmSummary[];
   readonly bakes: { readonly current: readonly BakeProgress[]; readonly recent: readonly EndedBake[] };
   readonly faults: readonly Fault[];
+  readonly budget: CacheBudget;
+  /** Whether who looks at this may bake and evict. */
+  readonly writable: boolean;
+}
+
+/** The cache at one moment. */
+export interface CacheState {
+  readonly entries: readonly CacheEntry[];
+  readonly budget: CacheBudget;
 }
 
 /** What the overview is made from. */
@@ -51,9 +60,13 @@ export interface OverviewSources {
   readonly host: string;
   readonly boots: BootRecorder;
   readonly bakes: BakeRecorder;
+  readonly writable: boolean;
 }
 
-export function overview({ host, boots, bakes }: OverviewSources, cache: readonly CacheEntry[]): Overview {
+export function overview(
+  { host, boots, bakes, writable }: OverviewSources,
+  { entries: cache, budget }: CacheState,
+): Overview {
   const views = boots.recent();
   return {
     host,
@@ -61,6 +74,8 @@ export function overview({ host, boots, bakes }: OverviewSources, cache: readonl
     uvms: cache.map(summarise),
     bakes: { current: bakes.current(), recent: bakes.recent() },
     faults: faults(views, bakes.recent(), cache),
+    budget,
+    writable,
   };
 }
 

@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { type NextFunction, type Request, type Response, Router } from 'express';
 import { describeError } from '../exceptions';
 import type { Logger } from '../log';
-import type { CacheEntry } from '../squirrel';
 import { packageRoot } from '../version';
+import type { CacheView } from './cache-routes';
 import { LiveFeed } from './live-feed';
-import { type OverviewSources, overview } from './overview';
+import { type CacheState, type OverviewSources, overview } from './overview';
 
 /** Reading the manifests of a large cache every second would be too much. */
 const CACHE_MAX_AGE_MS = 5000;
@@ -23,7 +23,7 @@ export const PUBLIC_PATHS: readonly string[] = ['/login', '/page.css', '/icon.sv
 
 /** What the page is made from. */
 export interface PageSources extends OverviewSources {
-  listCache(): Promise<readonly CacheEntry[]>;
+  readonly cache: CacheView;
 }
 
 /** Nothing from elsewhere, nothing inline, in no frame. */
@@ -45,7 +45,10 @@ export function pageRoutes(sources: PageSources, logger: Logger): Router {
   for (const [path, file] of FILES) {
     router.get(path, (_request, response) => response.sendFile(file, { root, cacheControl: false }));
   }
-  const cache = new AgedList(() => sources.listCache());
+  const cache = new AgedState(async () => {
+    const [entries, budget] = await Promise.all([sources.cache.list(), sources.cache.budget()]);
+    return { entries, budget };
+  });
   const compute = async (): Promise<unknown> => overview(sources, await cache.get());
   const feed = new LiveFeed(compute, (error) => logger.warn(`page: ${describeError(error)}`));
   router.get('/overview', async (_request, response) => {
@@ -57,18 +60,18 @@ export function pageRoutes(sources: PageSources, logger: Logger): Router {
   return router;
 }
 
-/** A list that is read again when it has grown old. */
-class AgedList {
-  private latest: { readonly entries: Promise<readonly CacheEntry[]>; readonly atMs: number } | undefined;
+/** The state of the cache, read again when it has grown old. */
+class AgedState {
+  private latest: { readonly state: Promise<CacheState>; readonly atMs: number } | undefined;
 
-  constructor(private readonly read: () => Promise<readonly CacheEntry[]>) {}
+  constructor(private readonly read: () => Promise<CacheState>) {}
 
-  get(): Promise<readonly CacheEntry[]> {
+  get(): Promise<CacheState> {
     if (this.latest === undefined || Date.now() - this.latest.atMs > CACHE_MAX_AGE_MS) {
-      const entries = this.read();
-      this.latest = { entries, atMs: Date.now() };
-      entries.catch(() => (this.latest = undefined));
+      const state = this.read();
+      this.latest = { state, atMs: Date.now() };
+      state.catch(() => (this.latest = undefined));
     }
-    return this.latest.entries;
+    return this.latest.state;
   }
 }

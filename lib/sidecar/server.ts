@@ -1,6 +1,6 @@
 /**
- * The HTTP server beside the service: the page at `/`, `/healthz`, `/readyz`, `/metrics`, `/boots`. It only reads, listens on
- * loopback unless the operator says otherwise, and asks for the token if there is one.
+ * The HTTP server beside the service: the page at `/`, `/healthz`, `/readyz`, `/metrics`, `/boots`. It listens on
+ * loopback unless the operator says otherwise, asks for the token if there is one, and changes nothing without one.
  */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -8,10 +8,10 @@ import type { AddressInfo } from 'node:net';
 import express, { type Express, type NextFunction, type Request, type Response } from 'express';
 import { describeError } from '../exceptions';
 import type { Logger } from '../log';
-import type { CacheEntry } from '../squirrel';
 import { Access } from './access';
-import { BakeRecorder } from './bake-recorder';
+import type { BakeRecorder } from './bake-recorder';
 import type { BootRecorder } from './boot-recorder';
+import { type CacheActions, type CacheView, cacheRoutes } from './cache-routes';
 import type { Metrics } from './metrics';
 import { PUBLIC_PATHS, pageRoutes, securityHeaders } from './page';
 import { type ReadinessCheck, checkReadiness } from './readiness';
@@ -25,10 +25,11 @@ export interface SidecarOptions {
   /** Dependencies by name: amqp, conductor, libvirt, placement. */
   readonly checks: ReadonlyMap<string, ReadinessCheck>;
   readonly boots: BootRecorder;
-  /** What the page shows besides boots; none of it unless given. */
-  readonly host?: string;
-  readonly bakes?: BakeRecorder;
-  readonly listCache?: () => Promise<readonly CacheEntry[]>;
+  /** What the page shows besides boots, and can have done. */
+  readonly host: string;
+  readonly bakes: BakeRecorder;
+  readonly cache: CacheView;
+  readonly actions: CacheActions;
   /** `[prebake] sidecar_token`: asked of everybody; null answers whoever asks by a loopback name. */
   readonly token?: string | null;
   readonly metrics: Metrics;
@@ -54,8 +55,10 @@ function routes(options: SidecarOptions): Express {
     else access.guard(request, response, next);
   });
   app.post('/login', express.urlencoded({ extended: false, limit: 4096 }), access.login);
-  const { host = '', boots, bakes = new BakeRecorder(), listCache = () => Promise.resolve([]) } = options;
-  app.use(pageRoutes({ host, boots, bakes, listCache }, options.logger));
+  const { host, boots, bakes, cache, actions } = options;
+  const writable = Boolean(options.token);
+  app.use(pageRoutes({ host, boots, bakes, cache, writable }, options.logger));
+  app.use(cacheRoutes(cache, actions, writable));
   app.get('/healthz', (_request, response) => {
     response.json({ status: 'ok', pid: process.pid, uptimeS: Math.round(process.uptime()) });
   });
@@ -72,7 +75,7 @@ function routes(options: SidecarOptions): Express {
   app.use((request, response) => {
     response.status(404).json({
       error: `there is no ${request.path}`,
-      paths: ['/', '/healthz', '/readyz', '/metrics', '/boots', '/overview', '/events'],
+      paths: ['/', '/healthz', '/readyz', '/metrics', '/boots', '/overview', '/events', '/bakes', '/uvms'],
     });
   });
   // Express knows an error handler by its four parameters.

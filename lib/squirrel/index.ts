@@ -12,4 +12,5 @@ export type { StoredFile, UvmDescription, UvmFileName, UvmManifest } from './man
 export { Squirrel } from './squirrel';
 export { squirrelOptions } from './options';
 export type { CacheLimits, SquirrelOptions } from './options';
+export type { CacheBudget } from './room';
 export type { CacheEntry, GcReport, UvmDraft, UvmUsage, VerifyReport } from './squirrel';

@@ -23,6 +23,18 @@ interface Written {
   readonly inode: number;
 }
 
+/** What the cache takes of the host's disk, and what it may. */
+export interface CacheBudget {
+  /** Of the compressed store that all µVMs share. */
+  readonly storedBytes: number;
+  /** Of written-out µVMs, and what they are kept within. */
+  readonly materialisedBytes: number;
+  readonly materialisedLimitBytes: number;
+  /** Free in the cache's file system, and how much of that stays the host's. */
+  readonly freeBytes: number;
+  readonly reserveBytes: number;
+}
+
 /** The disk room of a cache. */
 export class Room {
   constructor(
@@ -66,6 +78,17 @@ export class Room {
       await rm(gone, { recursive: true, force: true });
       used -= itsBytes;
     }
+  }
+
+  /** How much of the budget is used; the store itself is not this class's. */
+  async used(): Promise<Omit<CacheBudget, 'storedBytes'>> {
+    const [written, freeBytes] = await Promise.all([this.written(), this.freeBytes()]);
+    return {
+      materialisedBytes: written.reduce((sum, one) => sum + one.bytes, 0),
+      materialisedLimitBytes: this.limits.materialisedBytes,
+      freeBytes,
+      reserveBytes: this.limits.reserveBytes,
+    };
   }
 
   private async freeBytes(): Promise<number> {

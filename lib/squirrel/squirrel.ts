@@ -28,7 +28,7 @@ import { Materialiser } from './materialiser';
 import { IMAGE } from './page-map';
 import type { CacheLimits, SquirrelOptions } from './options';
 import { Records } from './records';
-import { Room } from './room';
+import { Room, type CacheBudget } from './room';
 import { WorkerPool } from './worker-pool';
 import type { StoredPages } from './store';
 import type { FileUsage } from './usage';
@@ -299,6 +299,12 @@ export class Squirrel {
     if (ram === undefined || disk === undefined || state === undefined)
       throw new RangeError('a file is missing');
     return { ram, disk, state };
+  }
+
+  /** How much of the host's disk the cache takes. */
+  async budget(): Promise<CacheBudget> {
+    const [storedBytes, used] = await Promise.all([this.collector.storedBytes(), this.room.used()]);
+    return { storedBytes, ...used };
   }
 
   /**

@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Sidecar } from '../../lib/sidecar';
 import { Browser } from '../support/browser';
-import { PAGE_SERVER, serveDemoPage } from '../support/page-demo';
+import { PAGE_IMAGE, PAGE_SERVER, serveDemoPage } from '../support/page-demo';
 
 /** Kept for whoever wants to look at them. */
 const SCREENSHOTS = 'dist/screenshots';
@@ -65,6 +65,7 @@ test.each([
     'storing pages 40 %',
     'quarantined: page 7 of ram differs',
     'Server failed-server failed: no <b>bridge</b>',
+    'Written out: 700.0 MiB of at most 20.0 GiB.',
   ]) {
     expect(text).toContain(words);
   }
@@ -111,4 +112,35 @@ test('a browser is asked for the token, once', async () => {
   await browser.until("location.search === '?wrong' && document.querySelector('form') !== null");
   await submit(TOKEN);
   await browser.until(LIVE);
+});
+
+test('where bytes are, a bake and an eviction, all by keyboard', async () => {
+  const asked: string[] = [];
+  sidecar = await serveDemoPage(TOKEN, asked);
+  await browser.open(`${sidecar.url}/`);
+  await browser.until("document.querySelector('form') !== null");
+  await browser.evaluate(
+    `document.getElementById('token').value = '${TOKEN}'; document.querySelector('form').submit()`,
+  );
+  await browser.until(LIVE);
+  const focus = (label: string): string =>
+    `document.querySelector('button[aria-label="${label}"]')?.focus() ?? true`;
+  const press = async (label: string): Promise<void> => {
+    await browser.evaluate(focus(label));
+    await browser.press('Enter', 13, '\r');
+  };
+  await press('where the bytes of µVM ab12ab12ab12 are');
+  await browser.until("document.querySelector('.usage')?.innerText.includes('60.0 MiB the image') === true");
+  await writeFile(join(SCREENSHOTS, 'page-usage.png'), await browser.screenshot());
+  await press('evict µVM ab12ab12ab12');
+  expect(asked).toEqual([]);
+  await press('evict µVM ab12ab12ab12');
+  await browser.until("document.getElementById('answer').innerText.includes('is evicted')");
+  await browser.evaluate(
+    `document.getElementById('bake-image').value = '${PAGE_IMAGE}'; document.getElementById('bake-image').focus()`,
+  );
+  await browser.press('Enter', 13, '\r');
+  await browser.until("document.getElementById('answer').innerText.includes('is queued')");
+  expect(asked).toEqual([`evict ${'ab12'.repeat(16)}`, `bake ${PAGE_IMAGE}`]);
+  expect(browser.complaints).toEqual([]);
 });

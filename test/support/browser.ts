@@ -90,8 +90,8 @@ export class Browser {
   }
 
   /** Waits until an expression holds, through navigations, during which nothing can be asked. */
-  async until(expression: string): Promise<void> {
-    const deadlineMs = Date.now() + UNTIL_TIMEOUT_MS;
+  async until(expression: string, timeoutMs = UNTIL_TIMEOUT_MS): Promise<void> {
+    const deadlineMs = Date.now() + timeoutMs;
     while ((await this.evaluate(expression).catch(() => false)) !== true) {
       if (Date.now() > deadlineMs) throw new Error(`the page never came to ${expression}`);
       await delay(UNTIL_INTERVAL_MS);

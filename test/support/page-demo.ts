@@ -1,11 +1,12 @@
 /** A sidecar with a bit of everything on its page, for tests that look at it. */
 import { createLogger } from '../../lib/log';
 import { BakeRecorder, BootRecorder, Metrics, type Sidecar, createSidecar } from '../../lib/sidecar';
-import type { CacheEntry } from '../../lib/squirrel';
+import type { CacheBudget, CacheEntry, UvmUsage } from '../../lib/squirrel';
 import type { Span } from '../../lib/timeline';
 import { Timeline } from '../../lib/timeline';
 
 export const PAGE_IMAGE = '5d8a2c0e-0000-4000-8000-000000000001';
+export const GONE_IMAGE = '5d8a2c0e-0000-4000-8000-00000000dead';
 export const PAGE_SERVER = 'a91c8daa-588d-4e99-91b6-69a4ff57812d';
 const NEVER = new Promise<never>(() => undefined);
 
@@ -91,8 +92,29 @@ export function pageWorld(): {
   return { boots, bakes, metrics, cache };
 }
 
-/** Serves that world. */
-export async function serveDemoPage(token: string | null = null): Promise<Sidecar> {
+const MIB = 1024 ** 2;
+export const PAGE_BUDGET: CacheBudget = {
+  storedBytes: 90 * MIB,
+  materialisedBytes: 700 * MIB,
+  materialisedLimitBytes: 20_480 * MIB,
+  freeBytes: 51_200 * MIB,
+  reserveBytes: 1024 * MIB,
+};
+const file = { zeroBytes: 0, imageBytes: 0, sharedBytes: 0, ownBytes: 4 * MIB, ownStoredBytes: MIB };
+export const PAGE_USAGE: UvmUsage = {
+  ram: {
+    zeroBytes: 400 * MIB,
+    imageBytes: 60 * MIB,
+    sharedBytes: 30 * MIB,
+    ownBytes: 22 * MIB,
+    ownStoredBytes: 9 * MIB,
+  },
+  disk: file,
+  state: file,
+};
+
+/** Serves that world. What was asked to be done goes to `asked`; the image `gone` is not in Glance. */
+export async function serveDemoPage(token: string | null = null, asked: string[] = []): Promise<Sidecar> {
   const { boots, bakes, metrics, cache } = pageWorld();
   return await createSidecar({
     listen: { host: '127.0.0.1', port: 0 },
@@ -100,7 +122,22 @@ export async function serveDemoPage(token: string | null = null): Promise<Sideca
     boots,
     bakes,
     metrics,
-    listCache: () => Promise.resolve(cache),
+    cache: {
+      list: () => Promise.resolve(cache),
+      budget: () => Promise.resolve(PAGE_BUDGET),
+      usage: () => Promise.resolve(PAGE_USAGE),
+    },
+    actions: {
+      bake: (imageId) => {
+        if (imageId === GONE_IMAGE) return Promise.reject(new Error(`image ${imageId} is not in Glance`));
+        asked.push(`bake ${imageId}`);
+        return Promise.resolve();
+      },
+      evict: (key) => {
+        asked.push(`evict ${key}`);
+        return Promise.resolve();
+      },
+    },
     host: 'compute-1',
     token,
     logger: createLogger({ level: 'silent' }),

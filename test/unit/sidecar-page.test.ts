@@ -2,7 +2,15 @@
 import type { Sidecar } from '../../lib/sidecar';
 import { criticalPath } from '../../lib/sidecar/critical-path';
 import { overview } from '../../lib/sidecar/overview';
-import { PAGE_IMAGE, PAGE_SERVER, pageWorld, serveDemoPage } from '../support/page-demo';
+import {
+  GONE_IMAGE,
+  PAGE_BUDGET,
+  PAGE_IMAGE,
+  PAGE_SERVER,
+  PAGE_USAGE,
+  pageWorld,
+  serveDemoPage,
+} from '../support/page-demo';
 
 const TOKEN = 'a-token-of-the-test';
 
@@ -26,7 +34,10 @@ test('the critical path goes back from the end, through the innermost phases', (
 
 test('the overview has boots with a scale, µVMs, bakes, and faults in words, newest first', () => {
   const { boots, bakes, cache } = pageWorld();
-  const seen = overview({ host: 'compute-1', boots, bakes }, cache);
+  const seen = overview(
+    { host: 'compute-1', boots, bakes, writable: false },
+    { entries: cache, budget: PAGE_BUDGET },
+  );
   expect(seen.boots[0]).toMatchObject({
     instanceUuid: PAGE_SERVER,
     endMs: 2051,
@@ -99,5 +110,59 @@ describe('over HTTP', () => {
     expect(cookie).toMatch(/HttpOnly; SameSite=Strict/);
     expect(cookie).not.toContain(TOKEN);
     expect((await get('/boots', { Cookie: cookie.split(';')[0] ?? '' })).status).toBe(200);
+  });
+
+  const change = async (
+    method: string,
+    path: string,
+    body?: object,
+    headers: Record<string, string> = { Authorization: `Bearer ${TOKEN}` },
+  ): Promise<{ status: number; text: string }> => {
+    const response = await fetch(`${sidecar?.url ?? ''}${path}`, {
+      method,
+      headers: { ...headers, 'Content-Type': 'application/json' },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    });
+    return { status: response.status, text: await response.text() };
+  };
+  const KEY = 'ab12'.repeat(16);
+
+  test('who has the token bakes and evicts', async () => {
+    const asked: string[] = [];
+    sidecar = await serveDemoPage(TOKEN, asked);
+    expect((await change('POST', '/bakes', { imageId: PAGE_IMAGE })).status).toBe(202);
+    expect((await change('DELETE', `/uvms/${KEY}`)).status).toBe(204);
+    expect(asked).toEqual([`bake ${PAGE_IMAGE}`, `evict ${KEY}`]);
+  });
+
+  test('a change that cannot be made is refused, with the reason', async () => {
+    const asked: string[] = [];
+    sidecar = await serveDemoPage(TOKEN, asked);
+    expect(await change('POST', '/bakes', { imageId: GONE_IMAGE })).toEqual({
+      status: 409,
+      text: expect.stringContaining('is not in Glance') as string,
+    });
+    for (const body of [{}, { imageId: '../../etc' }, { imageId: PAGE_IMAGE, more: 1 }]) {
+      expect((await change('POST', '/bakes', body)).status).toBe(400);
+    }
+    for (const key of ['..%2f..%2fetc', 'ab', '99'.repeat(32)]) {
+      expect((await change('DELETE', `/uvms/${key}`)).status).toBe(404);
+    }
+    expect((await change('POST', '/bakes', { imageId: PAGE_IMAGE }, {})).status).toBe(401);
+    expect(asked).toEqual([]);
+  });
+
+  test('without a token nobody changes anything, and the bytes of a µVM are told', async () => {
+    const asked: string[] = [];
+    sidecar = await serveDemoPage(null, asked);
+    for (const refused of [
+      await change('POST', '/bakes', { imageId: PAGE_IMAGE }),
+      await change('DELETE', `/uvms/${KEY}`),
+    ]) {
+      expect(refused).toEqual({ status: 403, text: expect.stringContaining('sidecar_token') as string });
+    }
+    expect(asked).toEqual([]);
+    expect(await (await get(`/uvms/${KEY}/usage`)).json()).toEqual(PAGE_USAGE);
+    expect((await get(`/uvms/${'99'.repeat(32)}/usage`)).status).toBe(404);
   });
 });

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createLogger } from '../../lib/log';
 import {
+  BakeRecorder,
   BootRecorder,
   Metrics,
   type ReadinessCheck,
@@ -11,9 +12,21 @@ import {
   sidecarUrl,
 } from '../../lib/sidecar';
 import { Timeline } from '../../lib/timeline';
+import { PAGE_BUDGET, PAGE_USAGE } from '../support/page-demo';
 
 const up: ReadinessCheck = () => Promise.resolve();
 const logger = createLogger({ level: 'silent' });
+/** What only the page is about. */
+const page = {
+  host: 'compute-1',
+  bakes: new BakeRecorder(),
+  cache: {
+    list: () => Promise.resolve([]),
+    budget: () => Promise.resolve(PAGE_BUDGET),
+    usage: () => Promise.resolve(PAGE_USAGE),
+  },
+  actions: { bake: () => Promise.resolve(), evict: () => Promise.resolve() },
+};
 
 describe('sidecar', () => {
   let sidecar: Sidecar | undefined;
@@ -28,6 +41,7 @@ describe('sidecar', () => {
     const metrics = new Metrics();
     const boots = new BootRecorder(metrics);
     sidecar = await createSidecar({
+      ...page,
       listen: { host: '127.0.0.1', port: 0 },
       checks: new Map(Object.entries(checks)),
       boots,
@@ -171,6 +185,7 @@ describe('sidecar', () => {
     const { port } = holder.address() as AddressInfo;
     const metrics = new Metrics();
     const options = {
+      ...page,
       listen: { host: '127.0.0.1', port },
       checks: new Map(),
       boots: new BootRecorder(metrics),

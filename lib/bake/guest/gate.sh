@@ -133,7 +133,27 @@ identify() {
   # An address asked for by DHCP at the same moment may have flushed ours.
   set_up_interfaces
   say "{\"event\":\"ready\",\"id\":\"$id\",\"vcpus\":$(nproc),\"memoryMb\":$(memory_mb),\"rootBytes\":$(root_bytes_now),\"stepsMs\":{$steps}}"
+  introduce
   finish &
+}
+
+# The console log begins with the clone: what a boot would have told there.
+introduce() {
+  {
+    echo
+    echo "prebake: this guest is a server of its own now"
+    echo "prebake: Linux $(uname -r) on $(uname -m)"
+    echo "prebake: hostname: $(hostname)"
+    echo "prebake: instance: $(first_line /var/lib/instance-id)"
+    echo "prebake: boot id: $(cat /proc/sys/kernel/random/boot_id)"
+    echo "prebake: clock: $(date -u '+%Y-%m-%d %H:%M:%S') UTC"
+    echo "prebake: processors: $(nproc)"
+    echo "prebake: memory: $(memory_mb) MiB"
+    echo "prebake: root disk: $(root_bytes_now) bytes"
+    echo "prebake: root file system: $(df -k / | awk 'END {print $2, "KiB,", $4, "free"}')"
+    ip -o address show scope global | awk '{print "prebake: address:", $2, $4}'
+    echo "prebake: ready after $(now_ms) ms since the kernel began"
+  } >/dev/console
 }
 
 set_up_interfaces() {

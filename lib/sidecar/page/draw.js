@@ -160,11 +160,104 @@ export function endedBake({ imageId, outcome, durationMs, endedAt }) {
   );
 }
 
-export function uvmTable(uvms) {
-  const heads = ['µVM', 'State', 'Image', 'Memory', 'Stored', 'Baked'];
+/** How much of the host's disk the cache takes, of what it may. */
+export function budget({ storedBytes, materialisedBytes, materialisedLimitBytes, freeBytes, reserveBytes }) {
+  return element(
+    'div',
+    { class: 'card' },
+    element(
+      'p',
+      {},
+      `Store: ${bytes(storedBytes)}. `,
+      element('span', { class: 'quiet' }, 'Compressed, of all µVMs.'),
+    ),
+    element(
+      'p',
+      {},
+      `Written out: ${bytes(materialisedBytes)} of at most ${bytes(materialisedLimitBytes)}. `,
+      element('meter', {
+        max: materialisedLimitBytes,
+        value: materialisedBytes,
+        'aria-label': 'written-out µVMs, of their budget',
+      }),
+    ),
+    element(
+      'p',
+      {},
+      `Free on the disk: ${bytes(freeBytes)}, of which ${bytes(reserveBytes)} stay the host's.`,
+    ),
+  );
+}
+
+const PARTS = [
+  ['zeroBytes', 'zero, stored nowhere'],
+  ['imageBytes', "the image's own blocks"],
+  ['sharedBytes', 'shared with other µVMs'],
+  ['ownBytes', 'its own'],
+];
+
+/** Where the bytes of a µVM's files are, as a bar of parts and in words. */
+export function usageBar(usage) {
+  const files = Object.values(usage);
+  const sums = PARTS.map(([part]) => files.reduce((sum, file) => sum + file[part], 0));
+  const total = Math.max(1, ...[sums.reduce((sum, one) => sum + one, 0)]);
+  const stored = files.reduce((sum, file) => sum + file.ownStoredBytes, 0);
+  const bar = element(
+    'span',
+    { class: 'parts', 'aria-hidden': 'true' },
+    ...sums.map((sum, index) =>
+      element('i', { class: PARTS[index][0], style: { width: `${(100 * sum) / total}%` } }),
+    ),
+  );
+  const words = PARTS.map(([part, what], index) =>
+    element('li', {}, element('i', { class: `swatch ${part}` }), ` ${bytes(sums[index])} ${what}`),
+  );
+  return element(
+    'div',
+    { class: 'usage' },
+    bar,
+    element('ul', {}, ...words),
+    element('p', { class: 'quiet' }, `Evicting it frees ${bytes(stored)} of the store.`),
+  );
+}
+
+/**
+ * µVMs as a table. `usages` are those asked for so far, by key; `on.usage(key)` and `on.evict(key)` are called for the
+ * buttons, the latter only where the viewer may.
+ */
+export function uvmTable(uvms, { writable, usages, on }) {
+  const heads = [
+    'µVM',
+    'State',
+    'Image',
+    'Memory',
+    'Added',
+    'Baked',
+    'Bytes',
+    ...(writable ? ['Change'] : []),
+  ];
+  const button = (text, label, press) => {
+    const made = element('button', { type: 'button', 'aria-label': label }, text);
+    made.addEventListener('click', () => press(made));
+    return made;
+  };
   const line = (uvm) => {
+    const name = uvm.key.slice(0, 12);
+    const usage = usages.get(uvm.key);
+    const where =
+      uvm.state === 'unreadable'
+        ? '-'
+        : usage === undefined
+          ? button('Where?', `where the bytes of µVM ${name} are`, () => on.usage(uvm.key))
+          : usageBar(usage);
+    const evict = button('Evict', `evict µVM ${name}`, (made) => {
+      if (made.dataset.sure === undefined) {
+        made.dataset.sure = '';
+        made.textContent = 'Really evict?';
+      } else on.evict(uvm.key);
+    });
     const cells = [
-      element('span', { class: 'id' }, uvm.key.slice(0, 12)),
+      element('span', { class: 'id' }, name),
       element(
         'span',
         { class: uvm.state === 'ok' ? 'good' : 'bad' },
@@ -174,6 +267,8 @@ export function uvmTable(uvms) {
       uvm.memoryMb === null ? '-' : `${uvm.memoryMb} MiB`,
       uvm.storedBytes === null ? '-' : bytes(uvm.storedBytes),
       uvm.bakedAt === null ? '-' : age(uvm.bakedAt),
+      where,
+      ...(writable ? [evict] : []),
     ];
     return element(
       'tr',

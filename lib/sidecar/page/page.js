@@ -1,9 +1,12 @@
 /** Keeps the page as the service is: listens to its events and redraws what has changed. */
-import { bakeUnderWay, boot, element, endedBake, fault, uvmTable } from './draw.js';
+import { bakeUnderWay, boot, budget, element, endedBake, fault, uvmTable } from './draw.js';
 
 const place = (id) => document.getElementById(id);
 const drawn = new Map();
 const boots = new Map();
+/** Where the bytes of µVMs are, as far as somebody asked. */
+const usages = new Map();
+let latest;
 
 /** Redraws a part only when it has changed, so that reading and keyboard focus are not disturbed. */
 function redraw(id, data, draw) {
@@ -49,13 +52,53 @@ function draw(overview) {
       ? [nothing('No bake since the service started.')]
       : [...current.map(bakeUnderWay), ...recent.map(endedBake)],
   );
-  redraw('uvms', overview.uvms, (uvms) =>
-    uvms.length === 0 ? [nothing('None yet: prebake bake IMAGE makes one.')] : [uvmTable(uvms)],
-  );
+  redraw('budget', overview.budget, (data) => [budget(data)]);
+  drawUvms(overview);
+  place('bake-form').hidden = !overview.writable;
   redraw('faults', overview.faults, (faults) =>
     faults.length === 0 ? [nothing('None.')] : faults.map(fault),
   );
 }
+
+function drawUvms({ uvms, writable }) {
+  redraw('uvms', { uvms, writable, known: [...usages.keys()] }, () =>
+    uvms.length === 0
+      ? [nothing('None yet: prebake bake IMAGE makes one.')]
+      : [uvmTable(uvms, { writable, usages, on: { usage: showUsage, evict } })],
+  );
+}
+
+/** Asks the service; what it says against it is shown, and nothing is returned. */
+async function ask(path, options, thanks) {
+  try {
+    const response = await fetch(path, options);
+    const answer = response.status === 204 ? {} : await response.json();
+    place('answer').textContent = response.ok ? thanks : answer.error;
+    return response.ok ? answer : undefined;
+  } catch (error) {
+    place('answer').textContent = `The service did not answer: ${error.message}`;
+    return undefined;
+  }
+}
+
+async function showUsage(key) {
+  const usage = await ask(`uvms/${key}/usage`, {}, '');
+  if (usage === undefined) return;
+  usages.set(key, usage);
+  drawUvms(latest);
+}
+
+async function evict(key) {
+  await ask(`uvms/${key}`, { method: 'DELETE' }, `µVM ${key.slice(0, 12)} is evicted.`);
+}
+
+place('bake-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const imageId = place('bake-image').value.trim();
+  const headers = { 'Content-Type': 'application/json' };
+  const body = JSON.stringify({ imageId });
+  void ask('bakes', { method: 'POST', headers, body }, `The bake of ${imageId} is queued.`);
+});
 
 function connection(text, lost) {
   const line = place('connection');
@@ -66,6 +109,7 @@ function connection(text, lost) {
 const events = new EventSource('events');
 events.addEventListener('overview', (event) => {
   connection('Live', false);
-  draw(JSON.parse(event.data));
+  latest = JSON.parse(event.data);
+  draw(latest);
 });
 events.addEventListener('error', () => connection('The service does not answer; trying again…', true));

@@ -221,6 +221,8 @@ export interface ComputeDriver {
   /** Whether libvirtd answers right now. */
   ping(): Promise<void>;
   onLifecycle(listener: (event: LifecycleEvent) => void): void;
+  /** Hears of the hypervisor's going (false) and coming back (true). */
+  onConnection(listener: (connected: boolean) => void): void;
   getAvailableResource(): Promise<HostResources>;
   /** One line as `uptime` prints it (nova: get_host_uptime). */
   getHostUptime(): Promise<string>;
@@ -243,6 +245,11 @@ export interface ComputeDriver {
   hardReboot(instance: InstanceSpec, network: NetworkInfo): Promise<void>;
   pause(uuid: string): Promise<void>;
   unpause(uuid: string): Promise<void>;
+  /**
+   * Removes base images that no disk on this host lies over, that are not of `imagesInUse`, and that were not used for
+   * `minimumAgeMs`. @returns how many
+   */
+  removeUnusedImages(imagesInUse: ReadonlySet<string>, minimumAgeMs: number): Promise<number>;
   /** Copies the root disk as it is now, of a running server or a stopped one. On failure or abort nothing is left. */
   snapshot(instance: InstanceSpec, signal: AbortSignal): Promise<DiskSnapshot>;
   /** Ends a snapshot that a killed service had under way. Idempotent. */

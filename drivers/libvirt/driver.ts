@@ -54,6 +54,7 @@ import { restoreGuest, saveGuest } from './managed-save';
 import { isOff, pause, powerStateOf, pullPlug, shutDown, unpause } from './power';
 import type { DriverSettings } from './settings';
 import { abandonSnapshot, removeSnapshots, snapshotRootDisk } from './snapshot';
+import { removeUnusedImages } from './unused-images';
 import type { DriverParts, UvmEngine } from './uvm-engine';
 import { viewDomain } from './xml-reader';
 
@@ -166,6 +167,22 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
 
   onLifecycle(listener: (event: LifecycleEvent) => void): void {
     this.lifecycleListeners.add(listener);
+  }
+
+  onConnection(listener: (connected: boolean) => void): void {
+    this.connection.onState((state) => {
+      if (state !== 'closed') listener(state === 'connected');
+    });
+  }
+
+  async removeUnusedImages(imagesInUse: ReadonlySet<string>, minimumAgeMs: number): Promise<number> {
+    return await removeUnusedImages({
+      baseDirectory: this.images.directory,
+      instancesDirectory: this.instances.directory,
+      imagesInUse,
+      minimumAgeMs,
+      logger: this.options.logger,
+    });
   }
 
   async getAvailableResource(): Promise<HostResources> {

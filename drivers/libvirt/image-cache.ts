@@ -2,7 +2,6 @@
  * Base images of this host: `instances_path/_base/<sha1 of the image's id>`, as by Nova. An image is fetched once however
  * many servers wait for it, and inspected before anything opens it. Files appear under their name only when they are whole.
  */
-import { createHash } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -11,6 +10,7 @@ import type { ImageSpec } from '../driver';
 import { inspectImage, type ImageFormat, type InspectedImage } from './image-inspector';
 import { exists } from './instance-store';
 import { run } from './program';
+import { baseNameOf, markUsed } from './unused-images';
 
 /** Converting is bounded by the disk: generous, but an end. */
 const CONVERT_TIMEOUT_MS = 30 * 60_000;
@@ -91,8 +91,9 @@ export class ImageCache {
 
   private async open(image: ImageSpec, signal: AbortSignal): Promise<BaseImage> {
     refuseByRecord(image);
-    const path = join(this.directory, createHash('sha1').update(image.id).digest('hex'));
-    if (!(await exists(path))) await this.fetch(image, path, signal);
+    const path = join(this.directory, baseNameOf(image.id));
+    if (await exists(path)) await markUsed(path);
+    else await this.fetch(image, path, signal);
     return { path, ...(await inspectImage(path, image.id)) };
   }
 

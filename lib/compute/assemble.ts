@@ -18,6 +18,7 @@ import { DeviceTags } from './device-tags';
 import { GuestReports } from './diagnostics';
 import { ExternalEvents } from './external-events';
 import { HostRecords } from './host-records';
+import { Housekeeping } from './housekeeping';
 import { InstanceActions } from './instance-actions';
 import { InstanceLocks } from './instance-locks';
 import { InstanceRecords } from './instance-records';
@@ -202,6 +203,17 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     tracker,
     recovery,
     softDelete,
+    housekeeping: new Housekeeping({
+      config,
+      host,
+      driver,
+      records,
+      networks,
+      power,
+      squirrel,
+      locks,
+      logger,
+    }),
     powerSync: new PowerSync({ driver, records, tracker, locks, logger }),
     networkCache,
     scheduler,

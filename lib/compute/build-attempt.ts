@@ -15,7 +15,6 @@ import type { Placement } from '../openstack';
 import type { BootRecorder } from '../sidecar';
 import type { Squirrel } from '../squirrel';
 import { Timeline } from '../timeline';
-import { DeletedDuringBuild } from './build-failure';
 import type { BuildRequest } from './build-request';
 import type { ConductorTasks } from './conductor-tasks';
 import type { ExternalEvents } from './external-events';
@@ -83,9 +82,9 @@ export class BuildAttempt {
   /** @returns how the server came up, and what happens to it after it is active (settles when the guest is ready) */
   async run(signal: AbortSignal): Promise<{ outcome: SpawnOutcome; followUp: Promise<void> }> {
     const { driver, templates, tracker, scheduler } = this.parts;
-    const onDelete = (): void => this.abort.abort(new DeletedDuringBuild());
-    signal.addEventListener('abort', onDelete, { once: true });
-    if (signal.aborted) onDelete();
+    const onAbort = (): void => this.abort.abort(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
 
     const network = this.timeline.phase('neutron', () => this.allocateNetwork());
     const identity = network.then((networkInfo) => this.identity(networkInfo));
@@ -116,7 +115,7 @@ export class BuildAttempt {
       await this.undo(network);
       throw cause;
     } finally {
-      signal.removeEventListener('abort', onDelete);
+      signal.removeEventListener('abort', onAbort);
       this.plugging?.cancel();
       void tracker
         .publish(this.context)

@@ -6,6 +6,8 @@ import { type RequestContext, isRemoteError } from '../messaging';
 
 const BINARY = 'nova-compute';
 const TOPIC = 'compute';
+/** Begins the reasons that the service itself gives for being disabled. */
+const AUTOMATIC = 'AUTO: ';
 
 /** Reads and writes of this host's own records. */
 export class HostRecords {
@@ -57,6 +59,24 @@ export class HostRecords {
   async reportState(context: RequestContext, service: Service): Promise<void> {
     service.set('report_count', service.reportCount + 1);
     await this.conductor.objectAction(context, service, 'save', [], {});
+  }
+
+  /**
+   * Takes this host out of scheduling, or back in. What an operator disabled stays so: only a reason of ours is undone
+   * (nova/virt/libvirt/driver.py, _set_host_enabled).
+   * @param reason why it is disabled, null to enable it
+   * @returns whether anything changed
+   */
+  async setDisabled(context: RequestContext, reason: string | null): Promise<boolean> {
+    const args = [this.host, BINARY];
+    const found = await this.conductor.classAction(context, 'Service', 'get_by_host_and_binary', args, {});
+    const service = expectObject(found, Service);
+    if (service.disabled === (reason !== null)) return false;
+    if (service.disabled && service.disabledReason?.startsWith(AUTOMATIC) !== true) return false;
+    service.set('disabled', reason !== null);
+    service.set('disabled_reason', reason === null ? null : `${AUTOMATIC}${reason}`);
+    await this.conductor.objectAction(context, service, 'save', [], {});
+    return true;
   }
 
   async findComputeNode(context: RequestContext, node: string): Promise<ComputeNode | null> {

@@ -80,6 +80,17 @@ export class InstanceRecords {
     return expectObject(list, NovaObjectList).itemsOf(Instance);
   }
 
+  /** The servers that fit, by the names of Nova's filters; deleted ones with a context that may see them. */
+  async listByFilters(
+    context: RequestContext,
+    filters: Readonly<Record<string, unknown>>,
+  ): Promise<readonly Instance[]> {
+    const list = await this.conductor.classAction(context, 'InstanceList', 'get_by_filters', [filters], {
+      expected_attrs: INSTANCE_ATTRIBUTES,
+    });
+    return expectObject(list, NovaObjectList).itemsOf(Instance);
+  }
+
   /** Marks the record deleted: the last act of a delete. */
   async destroy(context: RequestContext, instance: Instance): Promise<void> {
     await this.conductor.objectAction(context, instance, 'destroy', [], {});
@@ -207,6 +218,12 @@ export class InstanceRecords {
     const token = createObject(ConsoleAuthToken, fields);
     await this.conductor.objectAction(context, token, 'authorize', [ttlS], {});
     return token;
+  }
+
+  /** Forgets the tokens of this host's consoles that are no longer good. */
+  async cleanExpiredConsoles(context: RequestContext): Promise<void> {
+    const method = 'clean_expired_console_auths_for_host';
+    await this.conductor.classAction(context, 'ConsoleAuthToken', method, [this.host], {});
   }
 
   async cleanConsoles(context: RequestContext, uuid: string): Promise<void> {

@@ -47,18 +47,23 @@ export class PowerSync {
   }
 
   private async sync(uuid: string): Promise<void> {
-    const { records, locks, tracker, logger } = this.parts;
+    const { driver, records, locks, tracker, logger } = this.parts;
     const context = RequestContext.admin();
     await locks.run(uuid, async () => {
       const instance = await this.find(context, uuid);
       if (instance === null || instance.taskState !== null || instance.vmState === VmState.BUILDING) return;
       const powerState = await this.powerState(uuid);
-      if (powerState === instance.powerState) return;
-      instance.set('power_state', powerState);
-      if (instance.vmState === VmState.ACTIVE && DOWN.includes(powerState)) {
+      if (powerState !== instance.powerState) instance.set('power_state', powerState);
+      const { vmState } = instance;
+      if ((vmState === VmState.ACTIVE || vmState === VmState.PAUSED) && DOWN.includes(powerState)) {
         logger.info({ instance_uuid: uuid }, 'the guest ended by itself; the server is stopped');
         instance.set('vm_state', VmState.STOPPED);
+      } else if (vmState === VmState.STOPPED && !DOWN.includes(powerState)) {
+        logger.warn({ instance_uuid: uuid, powerState }, 'a stopped server runs; switching it off');
+        await driver.powerOff(uuid, 0);
+        instance.set('power_state', await this.powerState(uuid));
       }
+      if (instance.changes.length === 0) return;
       await records.save(context, instance, [null]);
       tracker.track(instance);
     });

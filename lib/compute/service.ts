@@ -10,6 +10,7 @@ import type { Logger } from '../log';
 import { type Endpoint, type Messaging, RequestContext, type RpcServer } from '../messaging';
 import type { Conductor, Service } from '../objects';
 import type { HostRecords } from './host-records';
+import type { Housekeeping } from './housekeeping';
 import type { InstanceLocks } from './instance-locks';
 import type { InstanceRecords } from './instance-records';
 import { noteMachineTypes } from './machine-type';
@@ -25,7 +26,6 @@ import type { SoftDelete } from './soft-delete';
 const TOPIC = 'compute';
 const CONDUCTOR_RETRY_MS = 1_000;
 const SCHEDULER_SYNC_MS = 120_000;
-const POWER_SYNC_MS = 600_000;
 const RECLAIM_MS = 60_000;
 /** How long running operations may take to end when the service stops. */
 const DRAIN_MS = 30_000;
@@ -41,6 +41,7 @@ export interface ComputeServiceParts {
   readonly tracker: ResourceTracker;
   readonly recovery: Recovery;
   readonly softDelete: SoftDelete;
+  readonly housekeeping: Housekeeping;
   readonly powerSync: PowerSync;
   readonly networkCache: NetworkCache;
   readonly scheduler: SchedulerNews;
@@ -72,6 +73,12 @@ export class ComputeService {
     await recovery.run(context);
     await noteMachineTypes(context, instances);
     driver.onLifecycle((event) => powerSync.onLifecycle(event));
+    await this.followHypervisor(true);
+    driver.onConnection((connected) => {
+      this.followHypervisor(connected).catch((error: unknown) =>
+        logger.warn(`the host's state could not be changed: ${describeError(error)}`),
+      );
+    });
     this.server = await messaging.serve({ topic: TOPIC, host: config.default.host, endpoints });
     await hosts.reportState(context, service);
     this.startPeriodic(service);
@@ -100,8 +107,12 @@ export class ComputeService {
 
   private startPeriodic(service: Service): void {
     const { config, hosts, tracker, instances, scheduler, powerSync, softDelete } = this.parts;
-    const { reportIntervalMs, updateResourcesIntervalMs, healInstanceInfoCacheIntervalMs } =
-      intervals(config);
+    const {
+      reportIntervalMs,
+      updateResourcesIntervalMs,
+      healInstanceInfoCacheIntervalMs,
+      powerSyncIntervalMs,
+    } = intervals(config);
     this.periodic.start({
       name: 'report-state',
       intervalMs: reportIntervalMs,
@@ -134,7 +145,21 @@ export class ComputeService {
     if (config.default.reclaimInstanceInterval > 0) {
       this.periodic.start({ name: 'reclaim', intervalMs: RECLAIM_MS, run: () => softDelete.reclaim() });
     }
-    this.periodic.start({ name: 'sync-power', intervalMs: POWER_SYNC_MS, run: () => powerSync.syncAll() });
+    if (powerSyncIntervalMs > 0) {
+      this.periodic.start({
+        name: 'sync-power',
+        intervalMs: powerSyncIntervalMs,
+        run: () => powerSync.syncAll(),
+      });
+    }
+    for (const task of this.parts.housekeeping.tasks()) this.periodic.start(task);
+  }
+
+  /** A host without its hypervisor gets no new servers. */
+  private async followHypervisor(connected: boolean): Promise<void> {
+    const { hosts, tracker } = this.parts;
+    const reason = connected ? null : 'Connection to libvirt lost';
+    if (await hosts.setDisabled(RequestContext.admin(), reason)) await tracker.setEnabled(connected);
   }
 
   /** One server per round, as nova-compute does: the cost does not grow with the number of servers. */
@@ -152,6 +177,7 @@ function intervals(config: Config): {
   reportIntervalMs: number;
   updateResourcesIntervalMs: number;
   healInstanceInfoCacheIntervalMs: number;
+  powerSyncIntervalMs: number;
 } {
   const seconds = config.default;
   // 0 means Nova's default period of a minute for the audit, never for healing.
@@ -160,5 +186,6 @@ function intervals(config: Config): {
     reportIntervalMs: seconds.reportInterval * 1000,
     updateResourcesIntervalMs: audit * 1000,
     healInstanceInfoCacheIntervalMs: Math.max(0, seconds.healInstanceInfoCacheInterval) * 1000,
+    powerSyncIntervalMs: (seconds.syncPowerStateInterval === 0 ? 60 : seconds.syncPowerStateInterval) * 1000,
   };
 }

@@ -99,6 +99,24 @@ export const SECTIONS = {
         default: 1800,
         doc: 'Seconds between two searches for servers that run though they were deleted.',
       }),
+      runningDeletedInstanceAction: choice(['reap', 'shutdown', 'log', 'noop'], {
+        default: 'reap',
+        doc: 'What becomes of servers that run though they were deleted: removed, switched off, or only told of.',
+      }),
+      runningDeletedInstanceTimeout: integer({
+        default: 0,
+        min: 0,
+        doc: 'Seconds after its deletion from which such a server is looked at.',
+      }),
+      instanceBuildTimeout: integer({
+        default: 0,
+        min: 0,
+        doc: 'Seconds after which a server that is still being built is in error; 0 never.',
+      }),
+      instanceDeleteInterval: integer({
+        default: 300,
+        doc: 'Seconds between two removals of console tokens that are no longer good; below 0 turns them off.',
+      }),
       reclaimInstanceInterval: integer({
         default: 0,
         doc: "Seconds that a deleted server can be restored; must be as nova-api's. 0 or less deletes at once.",
@@ -139,7 +157,7 @@ export const SECTIONS = {
       rebootTimeout: integer({
         default: 0,
         min: 0,
-        doc: 'Seconds after which a reboot that hangs is done again the hard way; 0 never.',
+        doc: 'Seconds after which a reboot that nobody works at any more is done the hard way; 0 never.',
       }),
       maxConcurrentBuilds: integer({
         default: 10,
@@ -215,6 +233,21 @@ export const SECTIONS = {
     doc: 'What servers are told about themselves.',
     options: {
       dhcpDomain: text({ default: 'novalocal', doc: 'Domain that is added to host names; may be empty.' }),
+    },
+  },
+  imageCache: {
+    doc: 'Base images, the files that the disks of servers lie over.',
+    options: {
+      managerInterval: integer({
+        default: 2400,
+        doc: 'Seconds between two searches for base images that nobody needs; below 0 turns them off.',
+      }),
+      removeUnusedBaseImages: boolean({ default: true, doc: 'Remove base images that nobody needs.' }),
+      removeUnusedOriginalMinimumAgeSeconds: integer({
+        default: 86_400,
+        min: 0,
+        doc: 'Seconds that a base image is kept after its last use; an hour at least.',
+      }),
     },
   },
   libvirt: {

@@ -195,6 +195,9 @@ export class Instance extends NovaObject {
   get createdAt(): Date | null {
     return this.read('created_at', nullableDate);
   }
+  get updatedAt(): Date | null {
+    return this.read('updated_at', nullableDate);
+  }
   get launchedAt(): Date | null {
     return this.read('launched_at', nullableDate);
   }

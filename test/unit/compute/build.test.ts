@@ -1,6 +1,7 @@
 /** A build from nova-conductor's own recorded request: what is written to the database, in which order, and what is undone. */
 import pino from 'pino';
 import type { SpawnOutcome, SpawnRequest } from '../../../drivers/driver';
+import { DeletedDuringBuild } from '../../../lib/compute/build-failure';
 import { Builder } from '../../../lib/compute/build';
 import { ExternalEvents } from '../../../lib/compute/external-events';
 import { InstanceLocks } from '../../../lib/compute/instance-locks';
@@ -198,7 +199,7 @@ test('gives up at once when the server is deleted, and frees its ports', async (
     (spawn) =>
       new Promise((_resolve, reject) => {
         spawn.signal.addEventListener('abort', () => reject(new Error('aborted')));
-        void spawn.network.then(() => w.locks.abort(instanceOf(args).uuid, new Error('delete')));
+        void spawn.network.then(() => w.locks.abort(instanceOf(args).uuid, new DeletedDuringBuild()));
       }),
   );
   await w.builder.buildAndRunInstance(RequestContext.admin(), args);

@@ -1,0 +1,106 @@
+/** What the service does by itself: it follows its hypervisor, and ends what should not run. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { ComputeProcess } from '../support/compute-process';
+import { NOVA_CONF, NovaApi, waitFor } from '../support/nova-api';
+import { ALL_IN_ONE, run, traces } from '../support/servers';
+
+const OPTIONS = `[DEFAULT]
+running_deleted_instance_poll_interval = 5
+sync_power_state_interval = 5
+`;
+const servicesSchema = z.object({
+  services: z.array(
+    z.looseObject({
+      id: z.string(),
+      host: z.string(),
+      status: z.string(),
+      disabled_reason: z.string().nullable(),
+    }),
+  ),
+});
+
+describe('housekeeping', () => {
+  let nova: NovaApi;
+  let compute: ComputeProcess;
+  let directory: string;
+  let configFiles: string[];
+
+  beforeAll(async () => {
+    nova = await NovaApi.login();
+    directory = await mkdtemp(join(tmpdir(), 'prebake-housekeeping-'));
+    configFiles = [NOVA_CONF, join(directory, 'more.conf')];
+    await writeFile(join(directory, 'more.conf'), OPTIONS);
+    compute = await ComputeProcess.start({ configFiles });
+    await run(ALL_IN_ONE, ['discover-hosts']);
+  });
+  afterAll(async () => {
+    await compute.stop();
+    await rm(directory, { recursive: true });
+  });
+
+  async function service() {
+    const { services } = servicesSchema.parse(await nova.get('compute', '/os-services?binary=nova-compute'));
+    const found = services.find(({ host }) => host === 'prebake');
+    if (found === undefined) throw new Error('there is no compute service prebake');
+    return found;
+  }
+
+  it('takes the host out of scheduling while libvirtd is away', async () => {
+    await run(ALL_IN_ONE, ['stop', 'libvirtd']);
+    try {
+      await waitFor(
+        async () => ((await service()).disabled_reason?.startsWith('AUTO: ') === true ? true : null),
+        30_000,
+        () => 'the service is not disabled',
+      );
+      expect((await service()).status).toBe('disabled');
+    } finally {
+      await run(ALL_IN_ONE, ['start', 'libvirtd']);
+    }
+    await waitFor(
+      async () => ((await service()).status === 'enabled' ? true : null),
+      60_000,
+      () => 'the service is not enabled again',
+    );
+  });
+
+  it('switches off a stopped server that runs, and ends one that was deleted', async () => {
+    const id = await nova.create({
+      name: 'zombie',
+      image: await nova.imageId('tiny'),
+      flavor: await nova.flavorId('m1.micro'),
+    });
+    await nova.waitForStatus(id, 'ACTIVE');
+    const virsh = async (...args: string[]) => (await run('virsh', ['-c', 'qemu:///system', ...args])).stdout;
+    await nova.action(id, { 'os-stop': null });
+    await nova.waitForStatus(id, 'SHUTOFF');
+    await virsh('start', id);
+    await waitFor(
+      async () => ((await virsh('domstate', id)).includes('shut off') ? true : null),
+      30_000,
+      () => 'the server still runs',
+    );
+    expect((await nova.waitForStatus(id, 'SHUTOFF'))['OS-EXT-STS:power_state']).toBe(4);
+
+    // A server of a host that is down is deleted in the database alone.
+    await compute.stop();
+    const serviceUrl = `${nova.url('compute')}/os-services/${(await service()).id}`;
+    await nova.http.put(serviceUrl, { forced_down: true });
+    try {
+      await nova.delete(id);
+      await nova.waitForGone(id);
+    } finally {
+      await nova.http.put(serviceUrl, { forced_down: false });
+    }
+    expect(await traces(nova, { id })).toContain('domain');
+    compute = await ComputeProcess.start({ configFiles });
+    await waitFor(
+      async () => ((await traces(nova, { id })).length === 0 ? true : null),
+      60_000,
+      () => 'the deleted server is still here',
+    );
+  });
+});

@@ -204,8 +204,11 @@ export interface GuestDiagnostics {
   }[];
 }
 
-/** Where a VNC client connects. */
-export interface VncConsole {
+/** Consoles by Nova's names. */
+export type ConsoleType = 'novnc' | 'spice-html5' | 'serial';
+
+/** Where the proxy of a console connects. */
+export interface ConsoleAddress {
   readonly host: string;
   readonly port: number;
 }
@@ -274,7 +277,8 @@ export interface ComputeDriver {
   triggerCrashDump(uuid: string): Promise<void>;
   /** The last `tailLines` lines of the console (all when null). */
   getConsoleOutput(uuid: string, tailLines: number | null): Promise<string>;
-  getVncConsole(uuid: string): Promise<VncConsole>;
+  /** Rejects with ConsoleTypeUnavailable, or InstanceNotRunning when there is no such console right now. */
+  getConsole(uuid: string, type: ConsoleType): Promise<ConsoleAddress>;
 }
 
 /** What a bake starts from. */

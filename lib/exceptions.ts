@@ -82,6 +82,19 @@ export class ConsoleTypeUnavailable extends NovaException {
 export class ConsoleTypeInvalid extends NovaException {
   override readonly code = 400;
 }
+/** All TCP ports for serial consoles are in use. */
+export class SocketPortRangeExhausted extends NovaException {
+  /** As Nova spells it. */
+  override readonly name = 'SocketPortRangeExhaustedException';
+}
+/** The number of serial ports is none. */
+export class ImageSerialPortNumberInvalid extends NovaException {
+  override readonly code = 400;
+}
+/** The image wants more serial ports than the flavor allows. */
+export class ImageSerialPortNumberExceedFlavorValue extends NovaException {
+  override readonly code = 400;
+}
 /** No space is left for the disk or the image. */
 export class DiskSpaceExhausted extends NovaException {}
 /** A reboot failed; the message says why. */

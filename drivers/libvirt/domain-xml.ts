@@ -4,20 +4,11 @@
  */
 import type { NetworkInfo } from '../../lib/objects';
 import type { InstanceSpec } from '../driver';
+import { hasScreen, screens, serialPorts } from './consoles';
 import { devicePrefix, hardwareOf, type Hardware } from './hardware';
 import type { InstancePaths } from './instance-store';
 import { cpuMode, type DriverSettings } from './settings';
-import {
-  agentChannel,
-  bridgeInterface,
-  disk,
-  rng,
-  serialConsole,
-  toXml,
-  video,
-  vncGraphics,
-  type XmlNode,
-} from './xml';
+import { agentChannel, bridgeInterface, disk, rng, spiceChannel, toXml, video, type XmlNode } from './xml';
 
 const NOVA_NAMESPACE = 'http://openstack.org/xmlns/libvirt/nova/1.1';
 /** An IDE controller has two channels of two drives; SATA six ports. Elsewhere the last letter is as good as any. */
@@ -35,6 +26,8 @@ export interface ColdDomain {
   readonly network: NetworkInfo;
   readonly paths: InstancePaths;
   readonly extras: ExtraDisks;
+  /** TCP ports of its serial consoles; none on hosts without. */
+  readonly serialPorts: readonly number[];
   readonly settings: DriverSettings;
   readonly emulatorPath: string;
   /** Machine type for images that do not choose one. */
@@ -68,11 +61,14 @@ export function coldDomainXml(domain: ColdDomain): string {
       controller: controllers(hardware),
       disk: disks(domain, hardware),
       interface: domain.network.map((vif) => bridgeInterface(vif, { model: hardware.vifModel })),
-      serial: serialConsole(domain.paths.consoleLog),
+      serial: serialPorts(settings, domain.paths.consoleLog, domain.serialPorts),
       input: [{ '@type': 'tablet', '@bus': 'usb' }],
-      channel: hardware.guestAgent ? [agentChannel()] : [],
-      graphics: settings.vnc.enabled ? [vncGraphics(settings.vnc.serverListen)] : [],
-      video: video(settings.vnc.enabled ? hardware.videoModel : 'none'),
+      channel: [
+        ...(hardware.guestAgent ? [agentChannel()] : []),
+        ...(settings.spice.enabled && settings.spice.agentEnabled ? [spiceChannel()] : []),
+      ],
+      graphics: screens(settings),
+      video: video(hasScreen(settings) ? hardware.videoModel : 'none'),
       rng: hardware.rng ? [rng()] : [],
       memballoon: { '@model': 'virtio', stats: { '@period': 10 } },
     },

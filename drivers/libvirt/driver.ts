@@ -5,17 +5,17 @@
 import { mkdir } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import {
-  ConsoleTypeUnavailable,
   describeError,
   HypervisorUnavailable,
   InstanceNotFound,
-  InstanceNotRunning,
   VirtualInterfaceCreateException,
 } from '../../lib/exceptions';
 import type { NetworkInfo, Vif } from '../../lib/objects';
 import { PowerState } from '../driver';
 import type {
   ComputeDriver,
+  ConsoleAddress,
+  ConsoleType,
   GuestDiagnostics,
   DiskSnapshot,
   HostResources,
@@ -30,19 +30,19 @@ import type {
   TemplateRequest,
   UvmPlatform,
   UvmTemplate,
-  VncConsole,
 } from '../driver';
 import { deleteTap, ensureBridges } from './bridge';
 import { spawnCold } from './cold-spawn';
 import { LibvirtConnection } from './connection';
 import { readConsoleLog } from './console-log';
+import { consoleAddress, SerialPorts } from './consoles';
 import { Discards } from './discards';
 import type { Domain } from './domain';
 import type { DomainEvent } from './domain-events';
 import { readDiagnostics } from './diagnostics';
 import { coldDomainXml } from './domain-xml';
 import { setAdminPassword, syncGuestTime, triggerCrashDump } from './guest-agent';
-import { hardwareOf } from './hardware';
+import { hardwareOf, serialPortCount } from './hardware';
 import { readHostCapabilities, type HostCapabilities } from './host-capabilities';
 import { readHostResources } from './host-resources';
 import { HostUptime } from './host-uptime';
@@ -83,9 +83,11 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
   private readonly instances: InstanceStore;
   private readonly uptime = new HostUptime();
   private readonly discards: Discards;
+  private readonly serialPorts: SerialPorts;
 
   private constructor(private readonly options: DriverOptions) {
     const { config, glance, logger } = options;
+    this.serialPorts = new SerialPorts(config.serialConsole);
     this.instances = new InstanceStore(config.default.instancesPath);
     this.discards = new Discards(this.instances, (uuid) => this.removeAll(uuid), logger);
     this.images = new ImageCache(config.default.instancesPath, glance, {
@@ -146,6 +148,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
         images: this.images,
         instances: this.instances,
         coldXml: (instance, network) => this.coldXml(instance, network),
+        serialPorts: this.serialPorts,
         logger,
       };
       this.uvm = this.options.uvm?.(this.openParts);
@@ -335,14 +338,9 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     return await readConsoleLog(consoleLog, tailLines);
   }
 
-  async getVncConsole(uuid: string): Promise<VncConsole> {
-    const { vnc } = this.options.config;
-    if (!vnc.enabled) throw new ConsoleTypeUnavailable('VNC consoles are not enabled on this host');
+  async getConsole(uuid: string, type: ConsoleType): Promise<ConsoleAddress> {
     const domain = await this.connection.lookupByUuid(uuid);
-    const { vncPort } = viewDomain(await domain.xmlDesc());
-    if (vncPort === null)
-      throw new InstanceNotRunning(`Instance ${uuid} has no VNC console now: it is not running`);
-    return { host: vnc.serverProxyclientAddress, port: vncPort };
+    return consoleAddress(type, uuid, await domain.xmlDesc(), this.options.config);
   }
 
   async platform(): Promise<UvmPlatform> {
@@ -412,6 +410,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
       network,
       paths,
       extras: await extraDisksOf(paths),
+      serialPorts: await this.serialPorts.take(serialPortCount(instance)),
       settings: this.options.config,
       emulatorPath: capabilities.emulatorPath,
       machineType: capabilities.machineType,

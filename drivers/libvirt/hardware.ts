@@ -1,5 +1,9 @@
 /** The virtual hardware a server gets: its image's `hw_*` properties, checked against what this driver provides. */
-import { ImageUnacceptable } from '../../lib/exceptions';
+import {
+  ImageSerialPortNumberExceedFlavorValue,
+  ImageSerialPortNumberInvalid,
+  ImageUnacceptable,
+} from '../../lib/exceptions';
 import type { ImageSpec, InstanceSpec } from '../driver';
 import type { DiskBus } from './xml';
 
@@ -39,6 +43,27 @@ export function hardwareOf({ image, flavor }: Pick<InstanceSpec, 'image' | 'flav
     guestAgent: wanted.hw_qemu_guest_agent?.toLowerCase() === 'yes' || wanted.hw_qemu_guest_agent === 'true',
     localTime: wanted.os_type === 'windows',
   };
+}
+
+/**
+ * How many serial ports a server has: the image may ask for less than the flavor, not for more
+ * (nova/virt/hardware.py, get_number_of_serial_ports).
+ */
+export function serialPortCount({ image, flavor }: Pick<InstanceSpec, 'image' | 'flavor'>): number {
+  const [ofFlavor, ofImage] = [
+    flavor.extraSpecs['hw:serial_port_count'],
+    image.properties.hw_serial_port_count,
+  ].map((text) => {
+    if (text === undefined) return undefined;
+    if (/^[1-4]$/.test(text)) return Number(text);
+    throw new ImageSerialPortNumberInvalid(`Number of serial ports must be between 1 and 4, not '${text}'.`);
+  });
+  if (ofFlavor !== undefined && ofImage !== undefined && ofImage > ofFlavor) {
+    throw new ImageSerialPortNumberExceedFlavorValue(
+      'Forbidden to exceed flavor value of number of serial ports passed in image meta.',
+    );
+  }
+  return ofImage ?? ofFlavor ?? 1;
 }
 
 /** Device name of the root disk (`vda`), as Nova records it. */

@@ -22,6 +22,18 @@ export interface DriverSettings {
     readonly serverListen: string;
     readonly serverProxyclientAddress: string;
   };
+  readonly spice: {
+    readonly enabled: boolean;
+    readonly agentEnabled: boolean;
+    readonly serverListen: string;
+    readonly serverProxyclientAddress: string;
+  };
+  readonly serialConsole: {
+    readonly enabled: boolean;
+    /** First port and the one after the last: `10000:20000`. */
+    readonly portRange: string;
+    readonly proxyclientAddress: string;
+  };
 }
 
 /** The CPU mode in force. */

@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { NetworkInfo } from '../../lib/objects';
 import type { InstanceSpec, SpawnOutcome, SpawnRequest, TemplateDriver, UvmTemplate } from '../driver';
 import type { LibvirtConnection } from './connection';
+import type { SerialPorts } from './consoles';
 import type { HostCapabilities } from './host-capabilities';
 import type { BaseImage, ImageCache } from './image-cache';
 import type { InstancePaths, InstanceStore } from './instance-store';
@@ -19,6 +20,7 @@ export interface DriverParts {
   readonly instances: InstanceStore;
   /** XML of a server's cold start from the files it has now: what a restored one is defined with for its later life. */
   readonly coldXml: (instance: InstanceSpec, network: NetworkInfo) => Promise<string>;
+  readonly serialPorts: SerialPorts;
   readonly logger: Logger;
 }
 

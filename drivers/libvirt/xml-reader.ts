@@ -2,7 +2,7 @@
 import { XMLParser } from 'fast-xml-parser';
 import { z } from 'zod';
 
-const LISTS = new Set(['interface', 'disk', 'graphics', 'feature', 'guest', 'domain', 'cell']);
+const LISTS = new Set(['interface', 'disk', 'graphics', 'serial', 'feature', 'guest', 'domain', 'cell']);
 const parser = new XMLParser({
   ignoreAttributes: false,
   attributeNamePrefix: '@',
@@ -21,6 +21,16 @@ const domainSchema = z.object({
     devices: z.object({
       interface: z.array(z.object({ target: z.object({ '@dev': z.string() }).optional() })).default([]),
       graphics: z.array(z.object({ '@type': z.string(), '@port': z.coerce.number().optional() })).default([]),
+      serial: z
+        .array(
+          z.object({
+            '@type': z.string(),
+            source: z
+              .object({ '@mode': z.string().optional(), '@service': z.coerce.number().optional() })
+              .optional(),
+          }),
+        )
+        .default([]),
     }),
   }),
 });
@@ -28,16 +38,29 @@ const domainSchema = z.object({
 /** What a running domain looks like from outside. */
 export interface DomainView {
   readonly taps: readonly string[];
-  /** TCP port of the VNC server, null without one. */
+  /** TCP ports of the servers of its consoles, null without one. */
   readonly vncPort: number | null;
+  readonly spicePort: number | null;
+  readonly serialPort: number | null;
 }
 
 /** Reads the XML of a running domain. */
 export function viewDomain(xml: string): DomainView {
   const { devices } = readXml(xml, domainSchema).domain;
-  const port = devices.graphics.find((graphics) => graphics['@type'] === 'vnc')?.['@port'];
+  const graphicsPort = (type: string): number | null =>
+    portOf(devices.graphics.find((graphics) => graphics['@type'] === type)?.['@port']);
+  const serial = devices.serial.find(
+    (found) => found['@type'] === 'tcp' && found.source?.['@mode'] === 'bind',
+  );
   return {
     taps: devices.interface.flatMap(({ target }) => (target === undefined ? [] : [target['@dev']])),
-    vncPort: port !== undefined && port > 0 ? port : null,
+    vncPort: graphicsPort('vnc'),
+    spicePort: graphicsPort('spice'),
+    serialPort: portOf(serial?.source?.['@service']),
   };
+}
+
+/** libvirt writes -1 for a port that is not chosen yet. */
+function portOf(port: number | undefined): number | null {
+  return port !== undefined && port > 0 ? port : null;
 }

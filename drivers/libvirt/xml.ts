@@ -81,19 +81,42 @@ export function bridgeInterface(vif: Vif, options: InterfaceOptions = {}): XmlNo
   };
 }
 
-/** `<serial>` whose output goes to a log file that every start of the guest begins anew. */
-export function serialConsole(logPath: string): XmlNode {
-  return { '@type': 'pty', log: { '@file': logPath, '@append': 'off' }, target: { '@port': 0 } };
+/** `<serial>` whose output goes to a log file that every start of the guest begins anew; with `listen` a TCP server, too. */
+export function serialConsole(
+  logPath: string,
+  listen?: { readonly address: string; readonly port: number },
+): XmlNode {
+  const log = { '@file': logPath, '@append': 'off' };
+  if (listen === undefined) return { '@type': 'pty', log, target: { '@port': 0 } };
+  return { ...tcpSerial(listen, 0), log };
 }
 
-/** `<graphics>`: VNC on a port libvirt chooses. */
-export function vncGraphics(listenAddress: string): XmlNode {
+/** `<serial>` that listens on TCP. */
+export function tcpSerial(
+  { address, port }: { readonly address: string; readonly port: number },
+  index: number,
+): XmlNode {
   return {
-    '@type': 'vnc',
+    '@type': 'tcp',
+    source: { '@mode': 'bind', '@host': address, '@service': port },
+    protocol: { '@type': 'raw' },
+    target: { '@port': index },
+  };
+}
+
+/** `<graphics>` on a port libvirt chooses. */
+export function graphics(type: 'vnc' | 'spice', listenAddress: string): XmlNode {
+  return {
+    '@type': type,
     '@port': '-1',
     '@autoport': 'yes',
     listen: { '@type': 'address', '@address': listenAddress },
   };
+}
+
+/** `<channel>` of SPICE's agent in the guest. */
+export function spiceChannel(): XmlNode {
+  return { '@type': 'spicevmc', target: { '@type': 'virtio', '@name': 'com.redhat.spice.0' } };
 }
 
 /** `<video>`. */

@@ -120,8 +120,11 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     },
   });
   const consoles = new Consoles(driver, records, {
-    vncEnabled: config.vnc.enabled,
-    novncproxyBaseUrl: config.vnc.novncproxyBaseUrl,
+    baseUrls: {
+      novnc: config.vnc.enabled ? config.vnc.novncproxyBaseUrl : null,
+      'spice-html5': config.spice.enabled ? config.spice.html5proxyBaseUrl : null,
+      serial: config.serialConsole.enabled ? config.serialConsole.baseUrl : null,
+    },
     tokenTtlS: config.consoleauth.tokenTtl,
   });
   const rebuilder = new Rebuilder({

@@ -1,9 +1,9 @@
 /**
- * Consoles: the text a guest wrote, and leave to look at its screen (nova/compute/manager.py: get_console_output,
- * get_vnc_console, validate_console_port).
+ * Consoles: the text a guest wrote, and leave to look at its screen or to type (nova/compute/manager.py: get_console_output,
+ * get_vnc_console, get_spice_console, get_serial_console, validate_console_port).
  */
 import { z } from 'zod';
-import type { ComputeDriver, VncConsole } from '../../drivers/driver';
+import type { ComputeDriver, ConsoleAddress, ConsoleType } from '../../drivers/driver';
 import {
   ConsoleTypeInvalid,
   ConsoleTypeUnavailable,
@@ -17,8 +17,8 @@ import type { InstanceRecords } from './instance-records';
 
 /** The operator's options that concern consoles. */
 export interface ConsoleOptions {
-  readonly vncEnabled: boolean;
-  readonly novncproxyBaseUrl: string;
+  /** Where the proxies of the consoles are; null for a type that this host does not give. */
+  readonly baseUrls: Readonly<Record<ConsoleType, string | null>>;
   /** How long a console token is good (`[consoleauth] token_ttl`). */
   readonly tokenTtlS: number;
 }
@@ -32,6 +32,7 @@ export interface ConsoleConnection {
   readonly access_url: string;
 }
 
+const TYPES: readonly ConsoleType[] = ['novnc', 'spice-html5', 'serial'];
 const tailSchema = z.coerce.number().int().nullish();
 
 /** Answers questions about consoles. */
@@ -48,20 +49,31 @@ export class Consoles {
     return this.driver.getConsoleOutput(instance.uuid, lines !== null && lines >= 0 ? lines : null);
   }
 
-  /** @throws ConsoleTypeUnavailable without VNC, ConsoleTypeInvalid for another kind, InstanceNotReady for a server that is off */
-  async vnc(context: RequestContext, instance: Instance, consoleType: unknown): Promise<ConsoleConnection> {
-    if (!this.options.vncEnabled) throw new ConsoleTypeUnavailable('Unavailable console type novnc.');
-    if (consoleType !== 'novnc') throw new ConsoleTypeInvalid(`Invalid console type ${String(consoleType)}.`);
-    const { host, port } = await this.address(instance);
+  /**
+   * Leave to open a console of this type.
+   * @param family the request's: it fixes what `consoleType` may be
+   * @throws ConsoleTypeUnavailable, ConsoleTypeInvalid for another type, InstanceNotReady for a server that is off
+   */
+  async connect(
+    context: RequestContext,
+    instance: Instance,
+    family: ConsoleType,
+    consoleType: unknown,
+  ): Promise<ConsoleConnection> {
+    const baseUrl = this.options.baseUrls[family];
+    if (baseUrl === null)
+      throw new ConsoleTypeUnavailable(`Unavailable console type ${String(consoleType)}.`);
+    if (consoleType !== family) throw new ConsoleTypeInvalid(`Invalid console type ${String(consoleType)}.`);
+    const { host, port } = await this.address(instance, family);
     const token = await this.records.authorizeConsole(
       context,
       {
-        console_type: 'novnc',
+        console_type: family,
         host,
         port,
         internal_access_path: null,
         instance_uuid: instance.uuid,
-        access_url_base: this.options.novncproxyBaseUrl,
+        access_url_base: baseUrl,
       },
       this.options.tokenTtlS,
     );
@@ -74,16 +86,17 @@ export class Consoles {
     };
   }
 
-  /** Kinds of consoles that no server of this host has (SPICE, RDP, MKS, serial). @throws ConsoleTypeUnavailable */
+  /** Kinds of consoles that no server of this hypervisor has (RDP, MKS). @throws ConsoleTypeUnavailable */
   unavailable(consoleType: unknown): Promise<never> {
     return Promise.reject(new ConsoleTypeUnavailable(`Unavailable console type ${String(consoleType)}.`));
   }
 
   /** Whether `port` is (still) that of the server's console: the proxy asks before it connects. */
   async validatePort(instance: Instance, port: unknown, consoleType: unknown): Promise<boolean> {
-    if (!this.options.vncEnabled || consoleType !== 'novnc') return false;
+    const type = TYPES.find((known) => known === consoleType);
+    if (type === undefined || this.options.baseUrls[type] === null) return false;
     try {
-      const console = await this.driver.getVncConsole(instance.uuid);
+      const console = await this.driver.getConsole(instance.uuid, type);
       return String(console.port) === String(port);
     } catch (error) {
       if (error instanceof InstanceNotFound || error instanceof InstanceNotRunning) return false;
@@ -91,9 +104,9 @@ export class Consoles {
     }
   }
 
-  private async address(instance: Instance): Promise<VncConsole> {
+  private async address(instance: Instance, type: ConsoleType): Promise<ConsoleAddress> {
     try {
-      return await this.driver.getVncConsole(instance.uuid);
+      return await this.driver.getConsole(instance.uuid, type);
     } catch (error) {
       if (!(error instanceof InstanceNotRunning) && !(error instanceof InstanceNotFound)) throw error;
       throw new InstanceNotReady(`Instance ${instance.uuid} is not running`, { cause: error });

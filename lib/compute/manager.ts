@@ -74,11 +74,14 @@ export function computeEndpoints(parts: ManagerParts): Endpoint[] {
     get_instance_diagnostics: (_context, args) => guestReports.standard(instanceOf(args)),
     set_admin_password: (context, args) => adminPassword.set(context, instanceOf(args), args.new_pass),
     trigger_crash_dump: (context, args) => triggerCrashDump(parts, context, instanceOf(args)),
-    get_spice_console: (_context, args) => consoles.unavailable(args.console_type),
     get_rdp_console: (_context, args) => consoles.unavailable(args.console_type),
     get_mks_console: (_context, args) => consoles.unavailable(args.console_type),
-    get_serial_console: (_context, args) => consoles.unavailable(args.console_type),
-    get_vnc_console: (context, args) => consoles.vnc(context, instanceOf(args), args.console_type),
+    get_vnc_console: (context, args) =>
+      consoles.connect(context, instanceOf(args), 'novnc', args.console_type),
+    get_spice_console: (context, args) =>
+      consoles.connect(context, instanceOf(args), 'spice-html5', args.console_type),
+    get_serial_console: (context, args) =>
+      consoles.connect(context, instanceOf(args), 'serial', args.console_type),
     validate_console_port: (_context, args) =>
       consoles.validatePort(instanceOf(args), args.port, args.console_type),
     external_instance_event: (context, args) =>

@@ -292,6 +292,47 @@ export const SECTIONS = {
       }),
     },
   },
+  spice: {
+    doc: 'SPICE consoles; a host gives either these or VNC, as a rule.',
+    options: {
+      enabled: boolean({ default: false, doc: 'Give servers a SPICE console.' }),
+      agentEnabled: boolean({
+        default: true,
+        doc: "Give servers that boot cold a channel for SPICE's agent in the guest.",
+      }),
+      serverListen: text({ default: '127.0.0.1', doc: 'Address that the consoles listen on.' }),
+      serverProxyclientAddress: text({
+        default: '127.0.0.1',
+        doc: 'Address under which the console proxy reaches this host.',
+      }),
+      html5proxyBaseUrl: url({
+        default: 'http://127.0.0.1:6082/spice_auto.html',
+        doc: "URL of the console proxy, as users' browsers see it.",
+      }),
+    },
+  },
+  serialConsole: {
+    doc: 'Serial consoles that can be written to.',
+    options: {
+      enabled: boolean({ default: false, doc: 'Have the serial ports of servers listen on TCP.' }),
+      portRange: text({
+        default: '10000:20000',
+        pattern: /^\d{1,5}:\d{1,5}$/,
+        expects: 'first port, colon, port after the last',
+        doc: 'TCP ports for them.',
+      }),
+      proxyclientAddress: text({
+        default: '127.0.0.1',
+        doc: 'Address that they listen on, and under which the console proxy reaches this host.',
+      }),
+      baseUrl: text({
+        default: 'ws://127.0.0.1:6083/',
+        pattern: /^wss?:\/\//,
+        expects: 'a ws:// or wss:// URL',
+        doc: 'URL of the console proxy, as users see it.',
+      }),
+    },
+  },
   consoleauth: {
     doc: 'Leave to open consoles.',
     options: {

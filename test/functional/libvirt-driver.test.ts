@@ -17,6 +17,7 @@ import type { NetworkInfo } from '../../lib/objects';
 import { Timeline } from '../../lib/timeline';
 import { PrivateLibvirtd } from './support/private-libvirtd';
 import { until } from './support/until';
+import { OTHER_CONSOLES } from '../support/settings';
 
 const run = promisify(execFile);
 const IMAGE = join(process.env['PREBAKE_CLOUD'] ?? '/srv/prebake-cloud', 'images', 'tiny.qcow2');
@@ -48,6 +49,7 @@ function settings(): DriverSettings {
     default: { instancesPath: join(directory, 'instances'), forceRawImages: true },
     libvirt: { virtType: 'qemu', connectionUri: libvirtd.uri, cpuMode: null, cpuModels: [] },
     vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
+    ...OTHER_CONSOLES,
   };
 }
 
@@ -166,7 +168,7 @@ test('a server lives: spawn, console, VNC, pause, reboots, off, on, destroy', as
   await until('the guest to write to its console', booted, 60_000);
   expect((await driver.getConsoleOutput(uuid, 2)).split('\n').filter(Boolean).length).toBeLessThanOrEqual(2);
 
-  const { host, port } = await driver.getVncConsole(uuid);
+  const { host, port } = await driver.getConsole(uuid, 'novnc');
   const greeting = await new Promise<string>((resolve, reject) => {
     const socket = connect({ host, port });
     socket.once('error', reject);
@@ -193,7 +195,7 @@ test('a server lives: spawn, console, VNC, pause, reboots, off, on, destroy', as
   await driver.powerOff(uuid, 0);
   expect(await driver.getPowerState(uuid)).toBe(PowerState.SHUTDOWN);
   await driver.powerOff(uuid, 5_000);
-  await expect(driver.getVncConsole(uuid)).rejects.toThrow(/not running/);
+  await expect(driver.getConsole(uuid, 'novnc')).rejects.toThrow(/not running/);
   await driver.powerOn(instance, network(uuid));
   expect(await driver.getPowerState(uuid)).toBe(PowerState.RUNNING);
   expect(events.filter((event) => event.uuid === uuid && event.kind === 'crashed')).toEqual([]);

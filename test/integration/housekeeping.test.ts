@@ -77,7 +77,9 @@ describe('housekeeping', () => {
     const virsh = async (...args: string[]) => (await run('virsh', ['-c', 'qemu:///system', ...args])).stdout;
     await nova.action(id, { 'os-stop': null });
     await nova.waitForStatus(id, 'SHUTOFF');
+    await compute.stop();
     await virsh('start', id);
+    compute = await ComputeProcess.start({ configFiles });
     await waitFor(
       async () => ((await virsh('domstate', id)).includes('shut off') ? true : null),
       30_000,

@@ -1,10 +1,13 @@
 /** The XML of a server's domain: as Nova's, and safe against what users write into names. */
 import type { InstanceSpec } from '../../drivers/driver';
 import { coldDomainXml, type ColdDomain } from '../../drivers/libvirt/domain-xml';
+import { serialPortCount } from '../../drivers/libvirt/hardware';
 import { InstanceStore } from '../../drivers/libvirt/instance-store';
 import { bridgeInterface, disk, toXml } from '../../drivers/libvirt/xml';
 import { viewDomain } from '../../drivers/libvirt/xml-reader';
+import { ImageSerialPortNumberExceedFlavorValue, ImageSerialPortNumberInvalid } from '../../lib/exceptions';
 import type { Vif } from '../../lib/objects';
+import { OTHER_CONSOLES } from '../support/settings';
 
 const UUID = '2abff8de-c6c0-4117-b4aa-adcbecb44bb2';
 const VIF: Vif = {
@@ -56,7 +59,9 @@ function xmlOf(changes: Partial<ColdDomain> = {}, virtType: 'qemu' | 'kvm' = 'qe
       default: { instancesPath: '/var/lib/nova/instances', forceRawImages: true },
       libvirt: { virtType, connectionUri: '', cpuMode: null, cpuModels: [] },
       vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
+      ...OTHER_CONSOLES,
     },
+    serialPorts: [],
     emulatorPath: '/usr/bin/qemu-system-x86_64',
     machineType: 'pc-i440fx-7.2',
     ...changes,
@@ -126,9 +131,14 @@ test('taps and the VNC port are read from a running domain', () => {
   const view = (port: string): unknown =>
     viewDomain(`<domain type='qemu'><devices><interface type='bridge'><target dev='tap1'/></interface>
       <interface type='user'/><graphics type='vnc' port='${port}'><listen type='address'/></graphics></devices></domain>`);
-  expect(view('5901')).toEqual({ taps: ['tap1'], vncPort: 5901 });
-  expect(view('-1')).toEqual({ taps: ['tap1'], vncPort: null });
-  expect(viewDomain('<domain><devices><emulator/></devices></domain>')).toEqual({ taps: [], vncPort: null });
+  expect(view('5901')).toMatchObject({ taps: ['tap1'], vncPort: 5901, spicePort: null });
+  expect(view('-1')).toMatchObject({ taps: ['tap1'], vncPort: null });
+  expect(viewDomain('<domain><devices><emulator/></devices></domain>')).toEqual({
+    taps: [],
+    vncPort: null,
+    spicePort: null,
+    serialPort: null,
+  });
 });
 
 test('only a UUID becomes a path', () => {
@@ -136,4 +146,31 @@ test('only a UUID becomes a path', () => {
   for (const evil of ['../..', '', `${UUID}/..`, UUID.toUpperCase(), `${UUID}\n`]) {
     expect(() => store.paths(evil)).toThrow(RangeError);
   }
+});
+
+test('with serial ports on TCP the first one is logged as well, and the port can be read back', () => {
+  const xml = xmlOf({ serialPorts: [10_000, 10_001] });
+  expect(xml.match(/<log /g)).toHaveLength(1);
+  expect(xml).toMatch(/<serial type="tcp">\s*<source mode="bind" host="127.0.0.1" service="10001"\/>/);
+  expect(viewDomain(xml).serialPort).toBe(10_000);
+});
+
+test.each([
+  [undefined, undefined, 1],
+  ['2', undefined, 2],
+  ['4', '2', 2],
+  [undefined, '3', 3],
+])('a flavor with %s serial ports and an image with %s give %i', (ofFlavor, ofImage, count) => {
+  const spec = instance(ofImage === undefined ? {} : { hw_serial_port_count: ofImage });
+  const extraSpecs: Record<string, string> =
+    ofFlavor === undefined ? {} : { 'hw:serial_port_count': ofFlavor };
+  expect(serialPortCount({ image: spec.image, flavor: { ...spec.flavor, extraSpecs } })).toBe(count);
+});
+
+test('an image gets no more serial ports than its flavor has', () => {
+  const { image, flavor } = instance({ hw_serial_port_count: '3' });
+  const two = { ...flavor, extraSpecs: { 'hw:serial_port_count': '2' } };
+  expect(() => serialPortCount({ image, flavor: two })).toThrow(ImageSerialPortNumberExceedFlavorValue);
+  const none = { ...flavor, extraSpecs: { 'hw:serial_port_count': 'many' } };
+  expect(() => serialPortCount({ image, flavor: none })).toThrow(ImageSerialPortNumberInvalid);
 });

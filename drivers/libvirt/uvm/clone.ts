@@ -16,6 +16,7 @@ export interface CloneSpec {
   readonly diskPath: string;
   readonly gateSocketPath: string;
   readonly consoleLogPath: string;
+  readonly serialPorts: readonly number[];
 }
 
 /** What a clone gets beyond its µVM. */

@@ -93,7 +93,8 @@ export class LibvirtUvmEngine implements UvmEngine {
       await makeRootDisk(paths.disk, uvm.diskDeltaPath, base, signal);
       const { uuid, name } = instance;
       const files = { directory: paths.directory, diskPath: paths.disk, consoleLogPath: paths.consoleLog };
-      return await startClone(this.parts, uvm, { uuid, name, gateSocketPath, ...files }, signal);
+      const serialPorts = await this.parts.serialPorts.take(1);
+      return await startClone(this.parts, uvm, { uuid, name, gateSocketPath, serialPorts, ...files }, signal);
     });
     const networked = timeline.phase('network', async () => {
       const network = await request.network;

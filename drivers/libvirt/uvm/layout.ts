@@ -6,18 +6,9 @@
  * QEMU discards pages of file-backed RAM in the file, also when the mapping is private. One clone could so change the
  * memory of all others (QEMU warns about it since 8.1).
  */
+import { screens, serialPorts } from '../consoles';
 import { cpuMode, type DriverSettings } from '../settings';
-import {
-  agentChannel,
-  disk,
-  pciSlot,
-  rng,
-  serialConsole,
-  toXml,
-  video,
-  vncGraphics,
-  type XmlNode,
-} from '../xml';
+import { agentChannel, disk, pciSlot, rng, toXml, video, type XmlNode } from '../xml';
 import type { UvmPlatform } from '../../driver';
 
 /** Raised with every change of what a guest sees: device state of another layout cannot be loaded. */
@@ -46,6 +37,8 @@ export interface UvmDomain {
   readonly diskPath: string;
   readonly gateSocketPath: string;
   readonly consoleLogPath: string;
+  /** TCP port of its serial console; none for guests that nobody looks at, and on hosts without. */
+  readonly serialPorts: readonly number[];
   /** A guest that is baked writes its RAM file and has a config drive and a NIC; a clone waits for device state. */
   readonly role: { readonly bake: { readonly drivePath: string; readonly nicMac: string } } | 'clone';
 }
@@ -103,7 +96,7 @@ export function uvmDomainXml(domain: UvmDomain): string {
         ...(bake === undefined ? [] : [bakeDrive(bake.drivePath)]),
       ],
       interface: bake === undefined ? [] : [bakeNic(bake.nicMac)],
-      serial: serialConsole(domain.consoleLogPath),
+      serial: serialPorts(settings, domain.consoleLogPath, domain.serialPorts),
       channel: [
         {
           '@type': 'unix',
@@ -113,7 +106,7 @@ export function uvmDomainXml(domain: UvmDomain): string {
         },
         { ...agentChannel(), address: serialPort(2) },
       ],
-      graphics: settings.vnc.enabled ? [vncGraphics(settings.vnc.serverListen)] : [],
+      graphics: screens(settings),
       video: { ...video('vga'), address: pciSlot(SLOT.video) },
       rng: rng(SLOT.rng),
       memballoon: { '@model': 'none' },

@@ -38,6 +38,7 @@ export async function prove(
     diskPath: join(directory, `proof-${tag}.qcow2`),
     gateSocketPath: join(directory, `proof-${tag}`),
     consoleLogPath: join(directory, `proof-${tag}.log`),
+    serialPorts: [],
   };
   const growth = {
     vcpus: Math.min(VCPUS, uvm.platform.maxVcpus),

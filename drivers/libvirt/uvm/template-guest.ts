@@ -45,6 +45,7 @@ export async function bootTemplateGuest(
     diskPath: request.diskDeltaPath,
     gateSocketPath,
     consoleLogPath,
+    serialPorts: [],
     role: { bake: { drivePath, nicMac: BAKE_NIC_MAC } },
   });
   signal.throwIfAborted();

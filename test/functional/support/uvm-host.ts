@@ -22,6 +22,7 @@ import { Timeline } from '../../../lib/timeline';
 import { PrivateLibvirtd } from './private-libvirtd';
 import { until } from './until';
 import { UNLIMITED } from '../../support/squirrel';
+import { OTHER_CONSOLES } from '../../support/settings';
 
 const run = promisify(execFile);
 const HOOK = join(__dirname, '../../../drivers/libvirt/hook/prebake');
@@ -50,6 +51,7 @@ export function driverOf({ directory, uri, options }: UvmHostPlace): LibvirtDriv
       default: { instancesPath: join(directory, 'instances'), forceRawImages: true },
       libvirt: { virtType: 'qemu', connectionUri: uri, cpuMode: null, cpuModels: [] },
       vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
+      ...OTHER_CONSOLES,
     },
     glance: { download: (_id, toPath) => copyFile(join(IMAGES, options.imageFile), toPath) },
     logger,

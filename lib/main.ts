@@ -9,22 +9,28 @@ process.env.UV_THREADPOOL_SIZE ??= '32';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Command } from 'commander';
 import { LibvirtDriver } from '../drivers/libvirt';
 import { LibvirtUvmEngine } from '../drivers/libvirt/uvm';
 import { Baker, Templates } from './bake';
 import { createClients } from './clients';
-import { createComputeService } from './compute';
-import { type Config, loadConfig } from './config';
+import { StillBusy, createComputeService } from './compute';
+import { type Config, ConfigPathOptions, defaultConfigPaths, loadConfig, takeMutable } from './config';
 import { describeError } from './exceptions';
-import { type Logger, createLogger } from './log';
+import { type Log, type LogLevel, logOf, openLog } from './log';
 import { Messaging, type MessagingOptions, RequestContext } from './messaging';
 import { Conductor } from './objects';
 import { BakeRecorder, BootRecorder, Metrics, createSidecar } from './sidecar';
+import { handleSignals } from './signals';
 import { Squirrel, squirrelOptions } from './squirrel';
+import { notifySystemd } from './systemd';
 import { readVersion } from './version';
 
-const DEFAULT_CONFIG_FILES = ['/etc/nova/nova.conf'];
+/** A part that does not close in this time is left to the end of the process. */
+const CLOSE_TIMEOUT_MS = 10_000;
+
+const COMPUTE_SERVICE = 'compute service';
 
 /** Something that was started and has to be ended, last started first. */
 interface Started {
@@ -33,15 +39,18 @@ interface Started {
 }
 
 /** Runs the service until it is told to stop. */
-async function serve(config: Config, logger: Logger, signal: AbortSignal): Promise<void> {
+async function serve(config: Config, { logger }: Log, signal: AbortSignal): Promise<void> {
   const started: Started[] = [];
   const closing = <T extends { close: () => Promise<void> }>(name: string, part: T): T => {
     started.push({ name, close: () => part.close() });
     return part;
   };
   try {
-    const { glance, neutron, placement } = createClients(config, logger);
-    const squirrel = closing('squirrel', await Squirrel.open(squirrelOptions(config, logger)));
+    const { glance, neutron, placement } = createClients(config, logOf(logger, 'openstack'));
+    const squirrel = closing(
+      'squirrel',
+      await Squirrel.open(squirrelOptions(config, logOf(logger, 'squirrel'))),
+    );
     const { maxVcpus, maxMemoryMb, gateTimeoutS } = config.prebake;
     const uvmSettings = { maxVcpus, maxMemoryMb, gateTimeoutMs: gateTimeoutS * 1000 };
     const driver = closing(
@@ -49,7 +58,7 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
       LibvirtDriver.create({
         config,
         glance,
-        logger,
+        logger: logOf(logger, 'libvirt'),
         uvm: (parts) => new LibvirtUvmEngine(parts, uvmSettings),
       }),
     );
@@ -59,7 +68,7 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
         transportUrl: config.default.transportUrl,
         connectionName: `nova-compute:${process.pid}:${randomUUID()}`,
         ...brokerOptions(config),
-        logger,
+        logger: logOf(logger, 'messaging'),
         signal,
       }),
     );
@@ -72,7 +81,7 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
         squirrel,
         driver,
         config,
-        logger,
+        logger: logOf(logger, 'bake'),
         onProgress: (progress) => bakes.progress(progress),
         onEnded: (end) => {
           metrics.bakeEnded(end.outcome, end.durationMs);
@@ -80,9 +89,9 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
         },
       }),
     );
-    const templates = Templates.create({ squirrel, baker, config, logger });
+    const templates = Templates.create({ squirrel, baker, config, logger: logOf(logger, 'bake') });
     const conductor = new Conductor(messaging, { timeoutMs: 5_000 });
-    let up = false;
+    let phase: 'still starting' | 'up' | 'stopping' = 'still starting';
     closing(
       'sidecar',
       await createSidecar({
@@ -101,7 +110,7 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
           evict: (key) => squirrel.remove(key),
         },
         checks: new Map([
-          ['service', () => holds(up, 'still starting')],
+          ['service', () => holds(phase === 'up', phase)],
           ['amqp', () => holds(messaging.state === 'connected', messaging.state)],
           ['conductor', () => conductor.ping(RequestContext.admin())],
           ['libvirt', () => driver.ping()],
@@ -109,7 +118,7 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
         ]),
         boots,
         metrics,
-        logger,
+        logger: logOf(logger, 'sidecar'),
       }),
     );
 
@@ -123,23 +132,40 @@ async function serve(config: Config, logger: Logger, signal: AbortSignal): Promi
       templates,
       squirrel,
       boots,
-      logger,
+      logger: logOf(logger, 'compute'),
     });
-    started.push({ name: 'compute service', close: () => service.stop() });
+    started.push({ name: COMPUTE_SERVICE, close: () => service.stop() });
     neutron
       .prepare()
       .catch((error: unknown) => logger.warn(`Neutron does not answer yet: ${describeError(error)}`));
     await service.start(signal);
-    up = true;
+    phase = 'up';
+    await notifySystemd(logger, 'READY=1', `STATUS=serving host ${config.default.host}`);
     if (!signal.aborted) await once(signal, 'abort');
-    logger.info('stopping');
+    phase = 'stopping';
+    await notifySystemd(logger, 'STOPPING=1', 'STATUS=letting running operations end');
   } finally {
     for (const { name, close } of started.reverse()) {
-      await close().catch((error: unknown) =>
-        logger.warn(`${name} did not close cleanly: ${describeError(error)}`),
-      );
+      try {
+        await (name === COMPUTE_SERVICE ? close() : inTime(close()));
+      } catch (error) {
+        // What is left of its operations is interrupted at once, as by a crash: nothing is closed under them first.
+        if (error instanceof StillBusy) throw error;
+        logger.warn(`${name} did not close cleanly: ${describeError(error)}`);
+      }
     }
   }
+}
+
+async function inTime(closing: Promise<void>): Promise<void> {
+  const late = new AbortController();
+  await Promise.race([
+    closing.finally(() => late.abort()),
+    delay(CLOSE_TIMEOUT_MS, undefined, { signal: late.signal }).then(
+      () => Promise.reject(new Error(`still not closed after ${CLOSE_TIMEOUT_MS / 1000} s`)),
+      () => undefined,
+    ),
+  ]);
 }
 
 function holds(condition: boolean, otherwise: string): Promise<void> {
@@ -163,27 +189,68 @@ function logFile({ default: { logDir, logFile: name } }: Config): { readonly fil
   return { file: resolve(logDir ?? '.', name ?? 'prebake-compute.log') };
 }
 
+function logLevel(config: Config): LogLevel {
+  return config.default.debug ? 'debug' : 'info';
+}
+
+/** Reads the configuration again (SIGHUP), as oslo.service has services do: what can be changed now is, the rest is named. */
+async function reload(
+  config: Config,
+  paths: readonly string[],
+  { logger, setLevel, look }: Log,
+): Promise<void> {
+  await look();
+  try {
+    const { taken, needRestart } = takeMutable(config, await loadConfig(paths));
+    setLevel(logLevel(config));
+    logger.info(`configuration read again; changed: ${taken.join(', ') || 'nothing'}`);
+    if (needRestart.length > 0) logger.warn(`changed, but needs a restart: ${needRestart.join(', ')}`);
+  } catch (error) {
+    logger.error(`the configuration stays as it was: ${describeError(error)}`);
+  }
+}
+
 async function main(): Promise<void> {
-  const { configFile } = new Command('prebake-compute')
+  const configPaths = new ConfigPathOptions();
+  new Command('prebake-compute')
     .description('Nova compute service that starts servers from prebaked µVMs')
     .version(readVersion())
-    .option(
-      '--config-file <path>',
-      'nova.conf of this host; may be given several times, later files win (default: /etc/nova/nova.conf)',
-      (path: string, paths: string[]) => [...paths, path],
-      [],
-    )
-    .parse()
-    .opts<{ configFile: string[] }>();
-  const config = await loadConfig(configFile.length > 0 ? configFile : DEFAULT_CONFIG_FILES);
-  const logger = createLogger({ level: config.default.debug ? 'debug' : 'info', ...logFile(config) });
+    .addOption(configPaths.file)
+    .addOption(configPaths.directory)
+    .parse();
+  const paths = configPaths.given.length > 0 ? configPaths.given : await defaultConfigPaths();
+  const config = await loadConfig(paths);
+  const log = openLog({
+    level: logLevel(config),
+    json: config.default.useJson,
+    stderr: config.default.useStderr,
+    ...logFile(config),
+  });
+  const logger = logOf(log.logger, 'service');
   const stop = new AbortController();
-  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => stop.abort(new Error(name)));
+  handleSignals({
+    stop: (signal) => {
+      logger.info(`${signal}: stopping; another one ends the service at once`);
+      stop.abort(new Error(signal));
+    },
+    endNow: (signal) => {
+      logger.warn(`${signal} again: ending at once; the next start puts in order what was running`);
+      log.flush();
+      process.exit(1);
+    },
+    reload: () => reload(config, paths, { ...log, logger }),
+  });
   try {
-    await serve(config, logger, stop.signal);
+    await serve(config, { ...log, logger }, stop.signal);
+    logger.info('stopped');
   } catch (error) {
-    if (!stop.signal.aborted) throw error;
+    if (!stop.signal.aborted) logger.fatal(describeError(error));
+    else if (error instanceof StillBusy) logger.error(error.message);
+    if (!stop.signal.aborted || error instanceof StillBusy) process.exitCode = 1;
   }
+  // Whatever did not close has had its time.
+  log.flush();
+  process.exit();
 }
 
 main().catch((error: unknown) => {

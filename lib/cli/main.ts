@@ -3,28 +3,13 @@
 // Every libvirt call in flight holds a thread of libuv's pool; the size counts before the pool's first use.
 process.env.UV_THREADPOOL_SIZE ??= '32';
 
-import { access } from 'node:fs/promises';
+import { defaultConfigPaths } from '../config';
 import { createLogger } from '../log';
 import { readVersion } from '../version';
 import { openDoctor } from './open-doctor';
 import { openHost } from './open-host';
 import { EXIT, Output } from './output';
 import { run } from './run';
-
-/** Where Debian's nova-compute reads its configuration. */
-const NOVA_CONFIG_FILES = ['/etc/nova/nova.conf', '/etc/nova/nova-compute.conf'];
-
-async function existingConfigFiles(): Promise<string[]> {
-  const found = await Promise.all(
-    NOVA_CONFIG_FILES.map((file) =>
-      access(file).then(
-        () => [file],
-        () => [],
-      ),
-    ),
-  );
-  return found.flat();
-}
 
 async function main(): Promise<void> {
   const interrupt = new AbortController();
@@ -40,7 +25,7 @@ async function main(): Promise<void> {
     version: readVersion(),
     openHost: (configFiles) => openHost(configFiles, logger),
     openDoctor: (configFiles) => openDoctor(configFiles, logger),
-    defaultConfigFiles: existingConfigFiles,
+    defaultConfigFiles: defaultConfigPaths,
     output: new Output(process.stdout, process.stderr),
     signal: interrupt.signal,
   });

@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { bake } from './bake-command';
 import { showBoots } from './boots-command';
-import { configurationReference } from '../config';
+import { ConfigPathOptions, configurationReference } from '../config';
 import { type Examination, doctor } from './doctor-command';
 import { collectCache, listCache, removeFromCache, showCache, verifyCache } from './cache-commands';
 import type { Cache, Host, OpenHost } from './host';
@@ -29,15 +29,12 @@ const JSON_OPTION = ['--json', 'print the result as JSON'] as const;
 /** Builds the command; parsing its arguments runs it. */
 export function buildProgram(parts: ProgramParts): Command {
   const { output } = parts;
+  const configPaths = new ConfigPathOptions();
   const program = new Command('prebake')
     .description('Makes, lists and checks the prebaked µVMs of this compute host.')
     .version(parts.version)
-    .option(
-      '--config-file <path>',
-      'a nova.conf of this host; repeat for several, later ones win (default: /etc/nova/nova.conf, /etc/nova/nova-compute.conf)',
-      (path: string, before: readonly string[]) => [...before, path],
-      [] as readonly string[],
-    )
+    .addOption(configPaths.file)
+    .addOption(configPaths.directory)
     .configureOutput({
       writeOut: (text) => void output.stdout.write(text),
       writeErr: (text) => void output.stderr.write(text),
@@ -59,8 +56,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
     );
 
   const configFiles = async (): Promise<readonly string[]> => {
-    const { configFile } = program.opts<{ configFile: readonly string[] }>();
-    return configFile.length > 0 ? configFile : parts.defaultConfigFiles();
+    return configPaths.given.length > 0 ? configPaths.given : parts.defaultConfigFiles();
   };
   const openHost = async (): Promise<Host> => parts.openHost(await configFiles());
   const withCache = async (work: (cache: Cache) => Promise<void>): Promise<void> => {

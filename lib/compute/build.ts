@@ -43,7 +43,7 @@ export class Builder {
   ): Promise<void> {
     const { records, tracker, boots, logger } = this.parts;
     const { instance } = request;
-    const log = logAbout(logger, { instanceUuid: instance.uuid, requestId: context.requestId });
+    const log = logAbout(logger, { context, instanceUuid: instance.uuid });
     const opened = records.startEvent(context, instance.uuid, EVENT);
     opened.catch((error: unknown) => log.warn(`action event: ${describeError(error)}`));
     const boot = boots.begin({ instanceUuid: instance.uuid, imageId: request.image.id, timeline });

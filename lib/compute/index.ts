@@ -1,3 +1,3 @@
 /** What Nova asks of a host: the compute service, driver-independent. */
 export { createComputeService, type ComputeServiceSurroundings } from './assemble';
-export type { ComputeService } from './service';
+export { type ComputeService, StillBusy } from './service';

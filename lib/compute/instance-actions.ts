@@ -34,7 +34,7 @@ export class InstanceActions {
   ): Promise<T> {
     const { records, locks, logger } = this.parts;
     const event = `compute_${method}`;
-    const log = logAbout(logger, { instanceUuid: instance.uuid, requestId: context.requestId }).child({
+    const log = logAbout(logger, { context, instanceUuid: instance.uuid }).child({
       method,
     });
     return locks.run(instance.uuid, async (signal) => {

@@ -38,6 +38,11 @@ export class InstanceLocks {
     return this.tails.has(uuid);
   }
 
+  /** Servers that have operations under way or waiting. */
+  get holders(): readonly string[] {
+    return [...this.tails.keys()];
+  }
+
   /** Resolves when nothing that was under way at the time of the call is any more. */
   async idle(): Promise<void> {
     await Promise.all(this.tails.values());

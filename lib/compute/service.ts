@@ -27,8 +27,8 @@ const TOPIC = 'compute';
 const CONDUCTOR_RETRY_MS = 1_000;
 const SCHEDULER_SYNC_MS = 120_000;
 const RECLAIM_MS = 60_000;
-/** How long running operations may take to end when the service stops. */
-const DRAIN_MS = 30_000;
+/** The longest that a timer can be set to. */
+const FOR_EVER_MS = 2 ** 31 - 1;
 
 /** What the service is made of. */
 export interface ComputeServiceParts {
@@ -48,6 +48,18 @@ export interface ComputeServiceParts {
   readonly locks: InstanceLocks;
   readonly endpoints: readonly Endpoint[];
   readonly logger: Logger;
+}
+
+/** Operations did not end in the time they had when the service stops. */
+export class StillBusy extends Error {
+  /** @param servers their uuids */
+  constructor(seconds: number, servers: readonly string[]) {
+    super(
+      `operations on ${servers.length} servers did not end within ${seconds} s and are interrupted ` +
+        `(graceful_shutdown_timeout); the next start puts them in order: ${servers.join(', ')}`,
+    );
+    this.name = 'StillBusy';
+  }
 }
 
 /** A compute host that Nova takes for one of its own. */
@@ -85,11 +97,19 @@ export class ComputeService {
     logger.info({ host: config.default.host, node: tracker.nodeName, version }, 'compute service is up');
   }
 
-  /** Takes no more requests, lets running operations end, and falls silent. */
+  /**
+   * Takes no more requests, lets running operations end, and falls silent.
+   *
+   * @throws StillBusy when operations are left after `graceful_shutdown_timeout`
+   */
   async stop(): Promise<void> {
-    await this.periodic.stop();
-    await this.server?.stop(DRAIN_MS);
-    await Promise.race([this.parts.locks.idle(), delay(DRAIN_MS, undefined, { ref: false })]);
+    const { config, locks } = this.parts;
+    const seconds = config.default.gracefulShutdownTimeout;
+    const deadlineMs = seconds === 0 ? FOR_EVER_MS : seconds * 1000;
+    const deadline = delay(deadlineMs, undefined, { ref: false });
+    await this.server?.stop(deadlineMs);
+    await Promise.race([Promise.all([locks.idle(), this.periodic.stop()]), deadline]);
+    if (locks.holders.length > 0) throw new StillBusy(seconds, locks.holders);
   }
 
   private async waitForConductor(context: RequestContext, signal: AbortSignal): Promise<void> {

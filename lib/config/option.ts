@@ -22,6 +22,8 @@ export interface Option<T> {
   readonly parse: (raw: string) => T;
   /** Reads null, for options that may be left unset. */
   readonly unset: T | undefined;
+  /** Whether a running service takes a new value at SIGHUP: whoever uses it reads it anew each time. */
+  readonly mutable: boolean;
 }
 
 export type Fallback =
@@ -43,6 +45,7 @@ type WithDefault<T, D> = D extends null ? T | null : T;
 interface Spec<D extends Default> {
   readonly default: D;
   readonly doc: string;
+  readonly mutable?: true;
 }
 
 function option<T, D extends Default>(
@@ -57,6 +60,7 @@ function option<T, D extends Default>(
     fallback: toFallback(spec.default),
     secret,
     parse: parse,
+    mutable: spec.mutable ?? false,
     unset: (spec.default === null ? null : undefined) as WithDefault<T, D> | undefined,
   };
 }

@@ -1,4 +1,5 @@
 /** docs/configuration.md, written from the table. */
+import { DEFAULT_CONFIG_PATHS } from './default-paths';
 import { toSectionName, toSnakeCase } from './names';
 import type { Fallback, Option } from './option';
 import { SECTIONS } from './sections';
@@ -9,7 +10,11 @@ The service reads the operator's own \`nova.conf\` (\`--config-file\`, several t
 reads all \`*.conf\` of a directory) by the rules of oslo.config: continuation lines are indented, \`$option\` and
 \`\${section.option}\` refer to other options, \`$$\` is a dollar sign. Options that are not listed here are left to Nova.
 
-A wrong value stops the start; all wrong values are reported at once.
+Read without \`--config-file\` and \`--config-dir\`, in this order and as far as they exist:
+${DEFAULT_CONFIG_PATHS.map((path) => `\`${path}\``).join(', ')}.
+
+A wrong value stops the start; all wrong values are reported at once. Options "taken at SIGHUP" can be changed while the
+service runs (\`systemctl reload prebake-compute\`); the log names those that wait for a restart.
 
 This page is written by \`prebake config-docs\`.
 `;
@@ -21,7 +26,7 @@ export function configurationReference(): string {
       `\`${toSnakeCase(optionKey)}\``,
       describeFallback(option.fallback),
       option.expects,
-      option.doc,
+      option.mutable ? `${option.doc} Taken at SIGHUP.` : option.doc,
     ]);
     const table = renderTable([['Option', 'Default', 'Takes', 'Meaning'], ...rows]);
     return `## [${toSectionName(key)}]\n\n${doc}\n\n${table}\n`;

@@ -165,6 +165,11 @@ export const SECTIONS = {
         doc: 'Servers built at once; 0 means any number.',
       }),
       rpcResponseTimeout: integer({ default: 60, min: 1, doc: 'Seconds to wait for the answer to a call.' }),
+      gracefulShutdownTimeout: integer({
+        default: 60,
+        min: 0,
+        doc: 'Seconds that running operations have to end when the service is told to stop; 0 waits for ever.',
+      }),
       resumeGuestsStateOnHostBoot: boolean({
         default: false,
         doc: 'Start the servers that were running when the host went down.',
@@ -174,7 +179,9 @@ export const SECTIONS = {
         default: true,
         doc: 'Convert images to raw before they become the base of disks.',
       }),
-      debug: boolean({ default: false, doc: 'Log more.' }),
+      debug: boolean({ default: false, mutable: true, doc: 'Log more.' }),
+      useStderr: boolean({ default: false, doc: 'Log to standard error, beside a file.' }),
+      useJson: boolean({ default: false, doc: "Log lines of JSON instead of text, with oslo.log's keys." }),
       logFile: text({
         default: null,
         doc: 'File to log to instead of standard output; relative to `log_dir`.',
@@ -344,12 +351,14 @@ export const SECTIONS = {
     options: {
       bake: choice(['auto', 'never'], {
         default: 'auto',
+        mutable: true,
         doc: 'Whether the first boot of an image has a µVM baked of it.',
       }),
       cacheDirectory: path({ default: '$state_path/prebake', doc: 'Where µVMs are kept.' }),
       materialisedBudgetMb: integer({
         default: 51_200,
         min: 0,
+        mutable: true,
         doc: 'MiB of disk for µVMs written out for servers; the least recently used that no server runs on go first.',
       }),
       baseMemoryMb: integer({
@@ -370,7 +379,7 @@ export const SECTIONS = {
         max: 4_194_304,
         doc: 'MiB of memory that a µVM can grow to; flavors with more boot cold.',
       }),
-      bakeTimeoutS: integer({ default: 900, min: 1, doc: 'Seconds that a bake may take.' }),
+      bakeTimeoutS: integer({ default: 900, min: 1, mutable: true, doc: 'Seconds that a bake may take.' }),
       gateTimeoutS: integer({
         default: 180,
         min: 1,

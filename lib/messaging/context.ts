@@ -85,6 +85,12 @@ export class RequestContext {
   get projectId(): string | null {
     return this.text('project_id');
   }
+  get userDomainId(): string | null {
+    return this.text('user_domain');
+  }
+  get projectDomainId(): string | null {
+    return this.text('project_domain');
+  }
   /** The user's Keystone token, null when a service acts by itself. */
   get authToken(): string | null {
     return this.text('auth_token');

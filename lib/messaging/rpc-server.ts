@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
 import type { Logger } from 'pino';
 import { describeError, NovaException } from '../exceptions';
+import { logAbout } from '../log';
 import type { BrokerConnection, Session } from './connection';
 import { RequestContext } from './context';
 import { findHandler } from './dispatcher';
@@ -190,10 +191,11 @@ class TopicServer {
   }
 
   private logFailure(request: Request, context: RequestContext, error: unknown): void {
-    const fields = { method: request.method, requestId: context.requestId };
+    const log = logAbout(this.options.logger, { context });
+    const { method } = request;
     const known = error instanceof NovaException || error instanceof RpcDispatchError || isRemoteError(error);
-    if (known) this.options.logger.warn(fields, `${request.method} failed: ${describeError(error)}`);
-    else this.options.logger.error({ ...fields, err: error }, `${request.method} failed unexpectedly`);
+    if (known) log.warn(`${method} failed: ${describeError(error)}`);
+    else log.error({ err: error }, `${method} failed unexpectedly`);
   }
 }
 

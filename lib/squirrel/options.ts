@@ -34,7 +34,10 @@ export function squirrelOptions(config: CacheConfig, logger: Logger): SquirrelOp
     directory: config.prebake.cacheDirectory,
     imagesDirectory: join(config.default.instancesPath, '_base'),
     limits: {
-      materialisedBytes: config.prebake.materialisedBudgetMb * 1024 ** 2,
+      // Can change while the service runs.
+      get materialisedBytes() {
+        return config.prebake.materialisedBudgetMb * 1024 ** 2;
+      },
       reserveBytes: RESERVE_BYTES,
     },
     logger,

@@ -31,13 +31,19 @@ export type BootRecord = z.infer<typeof bootsSchema>['boots'][number];
 export class ComputeProcess {
   private constructor(private readonly child: ChildProcess) {}
 
-  /** Starts the service and waits until it takes requests (or, with `ready: false`, only until it runs). */
-  static async start(options: { readonly configFiles?: readonly string[] } = {}): Promise<ComputeProcess> {
+  /** Starts the service and waits until it takes requests. */
+  static async start(
+    options: {
+      readonly configFiles?: readonly string[];
+      readonly environment?: Readonly<Record<string, string>>;
+    } = {},
+  ): Promise<ComputeProcess> {
     const files = options.configFiles ?? [NOVA_CONF];
     await mkdir(join(CLOUD, 'log'), { recursive: true });
     const log = createWriteStream(join(CLOUD, 'log', 'prebake-compute-test.log'), { flags: 'a' });
     const child = spawn(process.execPath, [MAIN, ...files.flatMap((file) => ['--config-file', file])], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...options.environment },
     });
     let output = '';
     const take = (chunk: Buffer): void => {
@@ -59,6 +65,17 @@ export class ComputeProcess {
       () => `prebake-compute is not up; see ${join(CLOUD, 'log')}:\n${output}`,
     );
     return running;
+  }
+
+  /** Sends a signal and does not wait. */
+  signal(name: NodeJS.Signals): void {
+    this.child.kill(name);
+  }
+
+  /** Waits for the end; the exit code, or the name of the signal that ended it. */
+  async ended(): Promise<number | NodeJS.Signals | null> {
+    if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, 'exit');
+    return this.child.exitCode ?? this.child.signalCode;
   }
 
   get pid(): number {
@@ -106,9 +123,7 @@ export class ComputeProcess {
   }
 
   private async end(signal: NodeJS.Signals): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
-    const ended = once(this.child, 'exit');
     this.child.kill(signal);
-    await ended;
+    await this.ended();
   }
 }

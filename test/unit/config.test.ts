@@ -2,7 +2,14 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ConfigError, configurationReference, loadConfig, loginFrom, type Config } from '../../lib/config';
+import {
+  ConfigError,
+  configurationReference,
+  loadConfig,
+  loginFrom,
+  takeMutable,
+  type Config,
+} from '../../lib/config';
 
 const MINIMAL = `
 [DEFAULT]
@@ -255,6 +262,18 @@ sidecar_listen = 8790
     expect(error).toBeInstanceOf(ConfigError);
     expect(String(error)).toMatch(/none\.conf: expected a file that can be read \(.*ENOENT/);
   });
+});
+
+test('a file that was changed under a running service: what can be taken is, the rest is named', async () => {
+  const running = await load(`${MINIMAL}[prebake]\nbake = auto\n`);
+  const changed = `${MINIMAL}[prebake]\nbake = never\nmax_vcpus = 4\n[DEFAULT]\ndebug = true\n`;
+  expect(takeMutable(running, await load(changed))).toEqual({
+    taken: ['[DEFAULT] debug', '[prebake] bake'],
+    needRestart: ['[prebake] max_vcpus'],
+  });
+  expect(running.default.debug).toBe(true);
+  expect(running.prebake).toMatchObject({ bake: 'never', maxVcpus: 16 });
+  expect(takeMutable(running, running)).toEqual({ taken: [], needRestart: [] });
 });
 
 test('docs/configuration.md is what `prebake config-docs` writes', async () => {

@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { bake } from './bake-command';
 import { showBoots } from './boots-command';
-import { ConfigPathOptions, configurationReference } from '../config';
+import { ConfigPathOptions, configurationReference, sampleConfiguration } from '../config';
 import { type Examination, doctor } from './doctor-command';
 import { collectCache, listCache, removeFromCache, showCache, verifyCache } from './cache-commands';
 import type { Cache, Host, OpenHost } from './host';
@@ -144,6 +144,12 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
     .description('print the reference of all options, as in docs/configuration.md')
     .action(() => {
       output.stdout.write(configurationReference());
+    });
+  program
+    .command('config-sample')
+    .description('print a prebake.conf with all options of [prebake], commented out')
+    .action(() => {
+      output.stdout.write(sampleConfiguration());
     });
   return program;
 }

@@ -91,7 +91,13 @@ export class ComputeService {
         logger.warn(`the host's state could not be changed: ${describeError(error)}`),
       );
     });
-    this.server = await messaging.serve({ topic: TOPIC, host: config.default.host, endpoints });
+    this.server = await messaging.serve({
+      topic: TOPIC,
+      host: config.default.host,
+      endpoints,
+      // Boots wait for Neutron's news about their ports.
+      servedWhileStopping: ['external_instance_event'],
+    });
     await hosts.reportState(context, service);
     this.startPeriodic(service);
     logger.info({ host: config.default.host, node: tracker.nodeName, version }, 'compute service is up');

@@ -7,3 +7,4 @@ export { type Reload, takeMutable } from './reload';
 export { loginFrom, type Login, type LoginSection } from './login';
 export type { ListenAddress } from './option';
 export { configurationReference } from './reference';
+export { sampleConfiguration } from './sample';

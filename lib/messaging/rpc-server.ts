@@ -39,9 +39,9 @@ export async function startServer(
   const attachment = connection.attach((session) => server.consume(session));
   await attachment.ready;
   return {
-    stop: (deadlineMs = STOP_DEADLINE_MS) => {
+    stop: async (deadlineMs = STOP_DEADLINE_MS) => {
+      await server.stop(deadlineMs);
       attachment.detach();
-      return server.stop(deadlineMs);
     },
   };
 }
@@ -72,8 +72,11 @@ class TopicServer {
           channel.emit('error', new Error(`the queue ${queue} was deleted`));
           return;
         }
+        const request = this.decode(message.content);
+        // Not acknowledged: it is back in its queue when the channel closes.
+        if (request !== null && !this.admits(request)) return;
         channel.ack(message);
-        this.receive(message.content);
+        if (request !== null) this.receive(request);
       });
       consumerTags.push(consumerTag);
     };
@@ -99,6 +102,12 @@ class TopicServer {
   async stop(deadlineMs: number): Promise<void> {
     if (this.stopping) return;
     this.stopping = true;
+    const timer = new AbortController();
+    await Promise.race([
+      this.idle(),
+      delay(deadlineMs, undefined, { signal: timer.signal }).catch(() => undefined),
+    ]);
+    timer.abort();
     const { channel } = this;
     if (channel !== null) {
       // Without a connection there is nothing to cancel, and the fanout queue expires by itself.
@@ -109,26 +118,30 @@ class TopicServer {
           this.options.logger.debug(`could not take leave of the broker: ${describeError(error)}`);
         });
     }
-    const timer = new AbortController();
-    await Promise.race([
-      Promise.all(this.running),
-      delay(deadlineMs, undefined, { signal: timer.signal }).catch(() => undefined),
-    ]);
-    timer.abort();
     if (this.running.size > 0) {
       this.options.logger.warn({ requests: this.running.size }, 'stopped with requests still running');
     }
   }
 
-  private receive(content: Buffer): void {
-    const { logger } = this.options;
-    let request: Request;
+  private async idle(): Promise<void> {
+    while (this.running.size > 0) await Promise.all(this.running);
+  }
+
+  private admits({ method }: Request): boolean {
+    return !this.stopping || (this.options.servedWhileStopping ?? []).includes(method);
+  }
+
+  private decode(content: Buffer): Request | null {
     try {
-      request = decodeRequest(content);
+      return decodeRequest(content);
     } catch (error) {
-      logger.warn(`dropped a request: ${describeError(error)}`);
-      return;
+      this.options.logger.warn(`dropped a request: ${describeError(error)}`);
+      return null;
     }
+  }
+
+  private receive(request: Request): void {
+    const { logger } = this.options;
     if (request._unique_id !== undefined && !this.recent.add(request._unique_id)) {
       logger.warn({ method: request.method }, 'dropped a request that was delivered twice');
       return;

@@ -59,11 +59,16 @@ export interface ServeOptions {
   readonly topic: string;
   readonly host: string;
   readonly endpoints: readonly Endpoint[];
+  /** Methods that are served to the end of `stop`, since running ones may be waiting for them. */
+  readonly servedWhileStopping?: readonly string[];
 }
 
 /** A running server of a topic. */
 export interface RpcServer {
-  /** Takes no more requests and waits until the running ones are answered, `deadlineMs` at most (default 10 s). */
+  /**
+   * Takes no more requests and waits until the running ones are answered, `deadlineMs` at most (default 10 s). Requests that
+   * come meanwhile stay in their queues.
+   */
   stop(deadlineMs?: number): Promise<void>;
 }
 

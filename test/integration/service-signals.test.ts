@@ -157,7 +157,8 @@ describe('the service under signals', () => {
     await compute.stop();
     await configure('graceful_shutdown_timeout = 1\n');
     compute = await start();
-    const [id = ''] = servers;
+    const id = await boot('stubborn');
+    await nova.waitForStatus(id, 'ACTIVE');
     // A guest that stands still does not answer the power button.
     await run('virsh', ['-c', 'qemu:///system', 'suspend', id]);
     await nova.action(id, { 'os-stop': null });

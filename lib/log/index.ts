@@ -1,4 +1,0 @@
-/** The log of this program: what a line looks like and where it goes. What is worth a line is others' business. */
-export { type Log, type Logger, type LogLevel, type LogOptions, createLogger, openLog } from './logger';
-export { redact } from './redact';
-export { type LogSubject, logAbout, logOf } from './subject';

@@ -28,9 +28,14 @@ missing_packages() {
       nova-compute) wanted+=("${PACKAGES_NOVA_COMPUTE[@]}") ;;
     esac
   done
+  not_installed "${wanted[@]}"
+}
+
+# Prints those of the packages that are not installed.
+not_installed() {
   # dpkg-query fails when it knows nothing of a package: that package is missing too.
-  comm -23 <(printf '%s\n' "${wanted[@]}" | sort -u) \
-    <(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "${wanted[@]}" 2>/dev/null | awk '$1 == "ii" {print $2}' | sort -u)
+  comm -23 <(printf '%s\n' "$@" | sort -u) \
+    <(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "$@" 2>/dev/null | awk '$1 == "ii" {print $2}' | sort -u)
 }
 
 # The databases and the catalogue are made by schema.sh, never by dbconfig-common.
@@ -75,8 +80,16 @@ installed_packages() { dpkg-query -W -f '${binary:Package}\n' | sort -u; }
 
 # install_packages EXTRA... : installs what is missing; returns at once when nothing is.
 install_packages() {
-  local missing before="$RUN/packages.before"
+  local missing
   mapfile -t missing < <(missing_packages "$@")
+  install_wanted "${missing[@]}"
+}
+
+# install_wanted PACKAGE... : installs those that are missing, and starts nothing of them.
+install_wanted() {
+  [ $# -gt 0 ] || return 0
+  local missing before="$RUN/packages.before"
+  mapfile -t missing < <(not_installed "$@")
   [ "${#missing[@]}" -gt 0 ] || return 0
   installed_packages >"$before"
   answer_debconf

@@ -21,13 +21,18 @@ declare -A SETTINGS=([mariadb]="my.cnf" [rabbitmq]="rabbitmq/rabbitmq.conf" [lib
   [neutron-linuxbridge-stock]="neutron.conf ml2.ini stock-linuxbridge.ini")
 
 # The services of this cloud: those of an extra once it has been asked for.
-# Our own compute service belongs to it while it runs: up does not start it, down stops it.
+# The compute service of this host, ours or the stock one in its place, belongs to it while it runs: up does not
+# start it, down stops it.
+COMPUTE_SERVICES=(prebake-compute nova-compute-in-place)
 all_services() {
+  local name
   printf '%s\n' "${INFRASTRUCTURE[@]}" "${CONTROL[@]}" "${AGENTS[@]}" && extra_services
-  [ ! -e "$RUN/prebake-compute.pid" ] || echo prebake-compute
+  for name in "${COMPUTE_SERVICES[@]}"; do
+    [ ! -e "$RUN/$name.pid" ] || echo "$name"
+  done
 }
 
-is_service() { [ "$1" = prebake-compute ] || all_services | grep -x -- "$1" >/dev/null; }
+is_service() { { printf '%s\n' "${COMPUTE_SERVICES[@]}" && all_services; } | grep -x -- "$1" >/dev/null; }
 
 # wsgi NAME PORT SCRIPT [VARIABLE=VALUE...] [-- UWSGI-OPTION...]
 # uwsgi hangs up after each answer without saying so, which clients that keep connections
@@ -103,6 +108,12 @@ launch_prebake_compute() {
   launch prebake-compute "$NODE" "$main" --config-file "$ETC/nova-compute.conf"
 }
 
+# Debian's nova-compute as the very host that is otherwise ours: same nova.conf, same libvirtd.
+launch_nova_compute_in_place() {
+  install_wanted "${PACKAGES_NOVA_COMPUTE[@]}" >>"$LOG/setup-packages.log" 2>&1 || return
+  launch nova-compute-in-place nova-compute --config-file "$ETC/nova-compute.conf"
+}
+
 launch_service() {
   case $1 in
     mariadb | epmd | rabbitmq | libvirtd) "launch_$1" ;;
@@ -121,6 +132,7 @@ launch_service() {
     virtlogd-stock | libvirtd-stock | nova-compute) launch_stock "$1" ;;
     horizon) launch_horizon ;;
     prebake-compute) launch_prebake_compute ;;
+    nova-compute-in-place) launch_nova_compute_in_place ;;
   esac
 }
 
@@ -147,7 +159,7 @@ is_ready() {
     libvirtd-stock) timeout 10 virsh -q -c "$STOCK_URI" version >/dev/null 2>&1 ;;
     virtlogd) [ -S /run/libvirt/virtlogd-sock ] ;;
     virtlogd-stock) [ -S "$STOCK_LIBVIRT/run/virtlogd-sock" ] ;;
-    nova-conductor | nova-scheduler | nova-compute | neutron-linuxbridge* | neutron-dhcp) talks_to_broker "$1" ;;
+    nova-conductor | nova-scheduler | nova-compute | nova-compute-in-place | neutron-linuxbridge* | neutron-dhcp) talks_to_broker "$1" ;;
     *) for port in ${PORTS[$1]}; do port_open "$port" || return; done ;;
   esac
 }

@@ -5,12 +5,18 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { CLOUD, type NovaApi, type Server, waitFor } from './nova-api';
+import { CLOUD, NOVA_CONF, type NovaApi, type Server, waitFor } from './nova-api';
 
 export const run = promisify(execFile);
 /** devstack/all-in-one. */
 export const ALL_IN_ONE = join(__dirname, '..', '..', 'devstack', 'all-in-one');
+const PREBAKE = join(__dirname, '..', '..', 'dist', 'lib', 'cli', 'main.js');
 const INSTANCES = join(CLOUD, 'lib', 'prebake', 'instances');
+
+/** Makes an image's µVM by the command, beside whatever service runs. */
+export async function bakeImage(image: string): Promise<void> {
+  await run(process.execPath, [PREBAKE, '--config-file', NOVA_CONF, 'bake', image]);
+}
 
 /** The first address of a server. */
 export function addressOf(server: Server): string {

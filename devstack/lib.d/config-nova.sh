@@ -135,6 +135,9 @@ state_path = $2
 instances_path = $2/instances
 transport_url = $(config_rabbit_url nova)
 compute_driver = libvirt.LibvirtDriver
+# Small servers by the dozen, for benches and tests: what they take is far below what they may.
+cpu_allocation_ratio = 64
+ram_allocation_ratio = 4
 # There is no metadata service here: every server gets its identity from a config drive.
 force_config_drive = true
 [libvirt]

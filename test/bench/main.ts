@@ -11,7 +11,9 @@ import { cache } from './cache';
 import { bakeCorpus, cacheOfCorpus } from './cache-corpus';
 import type { Figure } from './figures';
 import { type Machine, commit, observeMachine } from './machine';
+import { density } from './density';
 import { rpc } from './rpc';
+import { storms } from './storm';
 
 /** What a bench may be told, and where it says how far it is. */
 export interface BenchOptions {
@@ -73,6 +75,11 @@ const BENCHES: ReadonlyMap<string, Offered> = new Map<string, Offered>([
       options: [IMAGES, new Option('--keep <dir>', 'keep what is baked there').makeOptionMandatory()],
     },
   ],
+  [
+    'density',
+    { about: 'memory that a server takes for itself, against stock nova-compute', measure: density },
+  ],
+  ['storm', { about: 'fifty boots of ten images at once, against stock nova-compute', measure: storms }],
   ['rpc', { about: 'answering get_host_uptime, and being idle, against stock nova-compute', measure: rpc }],
 ]);
 

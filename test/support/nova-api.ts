@@ -40,6 +40,7 @@ export interface ServerRequest {
 
 const tokenSchema = z.object({
   token: z.object({
+    project: z.object({ id: z.string() }),
     catalog: z.array(
       z.object({
         type: z.string(),
@@ -53,6 +54,8 @@ const tokenSchema = z.object({
 export class NovaApi {
   private constructor(
     readonly http: AxiosInstance,
+    /** Of the administrator's own project. */
+    readonly projectId: string,
     private readonly endpoints: ReadonlyMap<string, string>,
   ) {}
 
@@ -87,11 +90,12 @@ export class NovaApi {
     });
     http.defaults.headers.common['X-Auth-Token'] = String(answer.headers['x-subject-token']);
     http.defaults.headers.common['OpenStack-API-Version'] = 'compute 2.93';
-    const endpoints = tokenSchema.parse(answer.data).token.catalog.map((service) => {
+    const { catalog, project } = tokenSchema.parse(answer.data).token;
+    const endpoints = catalog.map((service) => {
       const found = service.endpoints.find((endpoint) => endpoint.interface === 'public');
       return [service.type, (found?.url ?? '').replace(/\/$/, '')] as const;
     });
-    return new NovaApi(http, new Map(endpoints));
+    return new NovaApi(http, project.id, new Map(endpoints));
   }
 
   /** Base URL of a service of the catalogue. */

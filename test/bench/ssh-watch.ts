@@ -1,0 +1,66 @@
+/** Tells when the SSH servers of many guests first answer, from one process inside the guests' network. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+
+/** Runs in the namespace: says `address milliseconds-since-1970` for each address, once. A lost SYN is not waited for. */
+const WATCHER = `
+const { connect } = require('node:net');
+for (const address of process.argv.slice(1)) {
+  const attempt = () => {
+    const socket = connect({ host: address, port: 22 });
+    socket.setTimeout(400, () => socket.destroy());
+    socket.once('data', (banner) => {
+      if (!banner.toString().startsWith('SSH-')) return;
+      console.log(address, Date.now());
+      socket.removeAllListeners('close').destroy();
+    });
+    socket.once('close', () => setTimeout(attempt, 50));
+    socket.on('error', () => undefined);
+  };
+  attempt();
+}`;
+
+/** Watches until told to stop. */
+export class SshWatch {
+  private readonly answered = new Map<string, number>();
+  private readonly waiting = new Map<string, (atMs: number) => void>();
+
+  private constructor(private readonly child: ChildProcess) {}
+
+  static start(namespace: string, addresses: readonly string[]): SshWatch {
+    const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, '-e', WATCHER, ...addresses], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const watch = new SshWatch(child);
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const [address = '', atMs] = line.split(' ');
+      const at = Number(atMs) - performance.timeOrigin;
+      watch.answered.set(address, at);
+      watch.waiting.get(address)?.(at);
+    });
+    return watch;
+  }
+
+  /** When the server at this address first answered, by the performance clock; rejects when it does not in time. */
+  async moment(address: string, timeoutMs: number): Promise<number> {
+    const known = this.answered.get(address);
+    if (known !== undefined) return known;
+    return await new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        reject(new Error(`the SSH server at ${address} did not answer in ${timeoutMs / 1000} s`));
+      }, timeoutMs);
+      this.waiting.set(address, (atMs) => {
+        clearTimeout(timer);
+        resolve(atMs);
+      });
+    });
+  }
+
+  async stop(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const ended = once(this.child, 'exit');
+    this.child.kill('SIGKILL');
+    await ended;
+  }
+}

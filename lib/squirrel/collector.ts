@@ -11,10 +11,11 @@ import type { CacheLayout } from './layout';
 import type { StoredUvm } from './live-pages';
 import { serialiseManifest, UVM_FILES, type UvmManifest } from './manifest';
 import type { PackFile } from './pack-format';
+import { makePack } from './packing';
 import type { Records } from './records';
 import type { WorkerPool } from './worker-pool';
 
-/** Where the pages of a µVM are, for the worker threads. */
+/** Where a µVM is stored, for the worker threads. */
 export function storedUvm(layout: CacheLayout, manifest: UvmManifest): StoredUvm {
   return {
     packs: manifest.packs.map((id) => ({ id, path: layout.pack(id) })),
@@ -77,36 +78,63 @@ export class Collector {
     const manifests = await this.manifests();
     if (manifests === undefined) return false;
     const staged: string[] = [];
-    const write = async (content: string | Uint8Array, to: string): Promise<void> => {
+    const stage = async (): Promise<string> => {
       const path = await ownedPath(this.layout.staging);
       staged.push(path);
-      await writeSynced(path, content);
-      await publish(path, to);
+      return path;
     };
-    const packPath = await ownedPath(this.layout.staging);
-    staged.push(packPath);
     try {
       const uvms = manifests.map((manifest) => storedUvm(this.layout, manifest));
-      const compacted = await this.workers.run('compact', { uvms, packs: await this.packs(), packPath });
-      if (compacted === null) return false;
-      await publish(packPath, this.layout.pack(compacted.newPack));
-      for (const { uvm, maps, packIds } of compacted.uvms) {
-        const manifest = manifests[uvm];
-        if (manifest === undefined) continue;
-        const files = { ...manifest.files };
-        for (const [position, file] of UVM_FILES.entries()) {
-          const content = maps[position] ?? new Uint8Array();
-          files[file] = { ...files[file], map: createHash('sha256').update(content).digest('hex') };
-          await write(content, this.layout.map(files[file].map));
+      const plan = await this.workers.run('planCompact', { uvms, packs: await this.packs() });
+      if (plan === null) return false;
+      const { victim, moved } = plan;
+      const packPath = await stage();
+      const newPack = (await makePack(this.workers, plan.newPack, packPath)).id;
+      await publish(packPath, this.layout.pack(newPack));
+      const renamed = new Map([[victim, newPack]]);
+      for (const pack of plan.dependents) {
+        const path = await stage();
+        const { id } = await this.workers.run('rebase', { pack, victim, newPack, moved, path });
+        await publish(path, this.layout.pack(id));
+        renamed.set(pack.id, id);
+      }
+      for (const [position, manifest] of manifests.entries()) {
+        const uvm = uvms[position];
+        if (uvm !== undefined && manifest.packs.some((id) => renamed.has(id))) {
+          await this.move(
+            manifest,
+            await this.workers.run('moveMaps', { uvm, victim, moved }),
+            renamed,
+            stage,
+          );
         }
-        const moved = { ...manifest, files, packs: [...packIds] };
-        await write(serialiseManifest(moved), this.layout.manifest(manifest.key));
       }
       await this.dropUnreferenced();
       return true;
     } finally {
       for (const path of staged) await rm(path, { force: true });
     }
+  }
+
+  /** Replaces the maps of a µVM and then its manifest. */
+  private async move(
+    manifest: UvmManifest,
+    maps: readonly Uint8Array[],
+    renamed: ReadonlyMap<string, string>,
+    stage: () => Promise<string>,
+  ): Promise<void> {
+    const files = { ...manifest.files };
+    for (const [position, file] of UVM_FILES.entries()) {
+      const content = maps[position] ?? new Uint8Array();
+      files[file] = { ...files[file], map: createHash('sha256').update(content).digest('hex') };
+      const path = await stage();
+      await writeSynced(path, content);
+      await publish(path, this.layout.map(files[file].map));
+    }
+    const packs = manifest.packs.map((id) => renamed.get(id) ?? id);
+    const path = await stage();
+    await writeSynced(path, serialiseManifest({ ...manifest, files, packs }));
+    await publish(path, this.layout.manifest(manifest.key));
   }
 
   /** All manifests, or undefined when one cannot be read: what it needs is not known then. */

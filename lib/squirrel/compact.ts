@@ -1,48 +1,38 @@
 /**
- * Writes what µVMs still need of a pack into a new one, together with the packs that have differences to it, and the
- * page maps of these µVMs anew. Changes nothing that is there. For worker threads only.
+ * Plans how a pack is written anew with only what µVMs still need of it, and adapts what refers to it: packs that build on
+ * it, and page maps. Changes nothing that is there. For worker threads only.
  */
+import { readFileSync } from 'node:fs';
 import { DamagedFile } from './errors';
 import { LivePages, readMaps, type StoredUvm } from './live-pages';
-import { MAX_BASES, type PackFile, type Reference } from './pack-format';
+import { MAX_PREFIX_PAGES, SEGMENT_PAGES, toRuns, type PackFile, type PrefixRun } from './pack-format';
 import { PackSet, type PackReader } from './pack-reader';
-import { PackWriter } from './pack-writer';
-import { HASH_BYTES, IMAGE, PAGE_BYTES, PageMapBuilder } from './page-map';
+import { assemble } from './pack-writer';
+import { IMAGE, PAGE_HASH_BYTES, PageMapBuilder } from './page-map';
+import type { PlannedPack } from './store';
 
 export interface CompactTask {
   readonly uvms: readonly StoredUvm[];
-  /** All packs that may be rewritten. */
+  /** All packs that may be written anew. */
   readonly packs: readonly PackFile[];
-  /** Where the new pack is written. */
-  readonly packPath: string;
 }
 
-/** A µVM's new page maps and packs. */
-export interface MovedUvm {
-  /** Position in the task's list. */
-  readonly uvm: number;
-  readonly maps: readonly Uint8Array[];
-  readonly packIds: readonly string[];
+/** A pack to be written anew. */
+export interface CompactPlan {
+  readonly victim: string;
+  readonly newPack: PlannedPack;
+  /** New position per page of the old pack, or NOWHERE. */
+  readonly moved: Uint32Array;
+  /** Packs that build on it. */
+  readonly dependents: readonly PackFile[];
 }
 
-export interface Compacted {
-  readonly newPack: string;
-  readonly uvms: readonly MovedUvm[];
-}
-
+const NOWHERE = 0xffffffff;
 /** Less waste than this is left where it is. */
 const WORTH = 0.1;
 
-/** A pack to be rewritten, and where its pages go. */
-interface Victim {
-  readonly file: PackFile;
-  readonly reader: PackReader;
-  /** New position per page, or -1 for one that nobody needs. */
-  readonly moved: Int32Array;
-}
-
-/** Runs a CompactTask: rewrites one pack with its dependents; null when no pack is worth it. */
-export function compact(task: CompactTask): Compacted | null {
+/** Runs a CompactTask; null when no pack is worth it. */
+export function planCompact(task: CompactTask): CompactPlan | null {
   const set = new PackSet();
   try {
     const live = new LivePages(set);
@@ -55,63 +45,27 @@ export function compact(task: CompactTask): Compacted | null {
         for (const pack of uvm.packs) untouchable.add(pack.id);
       }
     }
-    const victims = chooseVictims(set, task.packs, live, untouchable);
-    if (victims === undefined) return null;
-    const newPack = rewrite(task.packPath, victims);
-    const moved = new Map(victims.map((victim) => [victim.file.id, victim]));
-    return {
-      newPack,
-      uvms: task.uvms.flatMap((stored, uvm) =>
-        stored.packs.some((pack) => moved.has(pack.id)) ? [moveUvm(set, stored, uvm, moved, newPack)] : [],
-      ),
-    };
+    const readers = new Map<string, { file: PackFile; reader: PackReader }>();
+    for (const file of task.packs) {
+      try {
+        readers.set(file.id, { file, reader: set.reader(file) });
+      } catch (error) {
+        // Nobody can tell what it refers to.
+        if (!(error instanceof DamagedFile)) throw error;
+      }
+    }
+    for (const { file, reader } of readers.values()) {
+      if (wasteOf(file, reader, live) < WORTH) continue;
+      const dependents = [...readers.values()]
+        .filter((other) => other.reader.bases.some((base) => base.id === file.id))
+        .map((other) => other.file);
+      if ([file, ...dependents].some(({ id }) => untouchable.has(id))) continue;
+      return planMove(file, reader, live, dependents);
+    }
+    return null;
   } finally {
     set.close();
   }
-}
-
-/** The first pack that is worth it and all that depend on it; every one of them readable to the last µVM. */
-function chooseVictims(
-  set: PackSet,
-  packs: readonly PackFile[],
-  live: LivePages,
-  untouchable: ReadonlySet<string>,
-): Victim[] | undefined {
-  const readers = new Map<string, { file: PackFile; reader: PackReader }>();
-  for (const file of packs) {
-    try {
-      readers.set(file.id, { file, reader: set.reader(file) });
-    } catch (error) {
-      // Nobody can tell what it refers to.
-      if (!(error instanceof DamagedFile)) throw error;
-    }
-  }
-  for (const { file, reader } of readers.values()) {
-    if (wasteOf(file, reader, live) < WORTH) continue;
-    const group = new Set([file.id]);
-    for (const id of group) {
-      for (const [other, candidate] of readers) {
-        if (candidate.reader.bases.some((base) => base.id === id)) group.add(other);
-      }
-    }
-    if ([...group].some((id) => untouchable.has(id))) continue;
-    const members = [...group].flatMap((id) => readers.get(id) ?? []);
-    if (
-      basesOf(
-        members.map((member) => member.reader),
-        group,
-      ).length > MAX_BASES
-    )
-      continue;
-    let next = 0;
-    return members.map((member) => ({
-      ...member,
-      moved: Int32Array.from({ length: member.reader.pages }, (_, page) =>
-        live.has(member.file.id, page) ? next++ : -1,
-      ),
-    }));
-  }
-  return undefined;
 }
 
 /** Which share of a pack's bytes nobody needs. */
@@ -126,83 +80,110 @@ function wasteOf(file: PackFile, reader: PackReader, live: LivePages): number {
   return dead / all;
 }
 
-/** Packs outside of the group that pages in it are differences to. */
-function basesOf(readers: readonly PackReader[], group: ReadonlySet<string>): string[] {
-  const ids = readers.flatMap((reader) => reader.bases.map((base) => base.id));
-  return [...new Set(ids)].filter((id) => !group.has(id));
+function planMove(file: PackFile, reader: PackReader, live: LivePages, dependents: PackFile[]): CompactPlan {
+  const moved = new Uint32Array(reader.pages).fill(NOWHERE);
+  const kept: number[] = [];
+  for (let page = 0; page < reader.pages; page += 1) {
+    if (live.has(file.id, page)) moved[page] = kept.push(page) - 1;
+  }
+  const hashes = Buffer.alloc(kept.length * PAGE_HASH_BYTES);
+  kept.forEach((page, at) => {
+    reader.index.hashes.copy(
+      hashes,
+      at * PAGE_HASH_BYTES,
+      page * PAGE_HASH_BYTES,
+      (page + 1) * PAGE_HASH_BYTES,
+    );
+  });
+  const segments: PlannedPack['segments'][number][] = [];
+  for (let first = 0; first < kept.length; first += SEGMENT_PAGES) {
+    const numbers = Uint32Array.from(kept.slice(first, first + SEGMENT_PAGES));
+    segments.push({
+      sources: [{ kind: 'pack', pack: file, numbers }],
+      bases: reader.bases,
+      prefix: prefixFor(reader, numbers),
+      hashes: Uint8Array.prototype.slice.call(
+        hashes,
+        first * PAGE_HASH_BYTES,
+        (first + SEGMENT_PAGES) * PAGE_HASH_BYTES,
+      ),
+    });
+  }
+  const bases = reader.index.bases;
+  return { victim: file.id, newPack: { segments, bases, pages: kept.length, hashes }, moved, dependents };
 }
 
-/** Writes the pages that are needed, each checked first, and returns the name of their pack. */
-function rewrite(path: string, victims: readonly Victim[]): string {
-  const moved = new Map(victims.map((victim) => [victim.file.id, victim.moved]));
-  const bases = basesOf(
-    victims.map((victim) => victim.reader),
-    new Set(moved.keys()),
-  );
-  const writer = new PackWriter(path, bases);
-  const page = Buffer.alloc(PAGE_BYTES);
-  try {
-    for (const { file, reader, moved: positions } of victims) {
-      positions.forEach((to, position) => {
-        if (to < 0) return;
-        reader.read(position, page, 0);
-        reader.copyStored(position, page, 0);
-        writer.append(page, Buffer.from(reader.digest(position)), follow(reader.reference(position)));
-      });
-
-      function follow(reference: Reference | undefined): Reference | undefined {
-        if (reference === undefined) return undefined;
-        const id = reference.base === undefined ? file.id : (reader.bases[reference.base]?.id ?? '');
-        const positionsThere = moved.get(id);
-        if (positionsThere === undefined) return { base: bases.indexOf(id), page: reference.page };
-        return { base: undefined, page: positionsThere[reference.page] ?? 0 };
-      }
+/** What the segments that these pages are in now have as prefix. */
+function prefixFor({ index }: PackReader, pages: Uint32Array): PrefixRun[] {
+  const from = new Set([...pages].map((page) => Math.floor(page / SEGMENT_PAGES)));
+  const wanted = index.bases.map(() => new Set<number>());
+  for (const segment of from) {
+    for (const { base, page, pages: count } of index.segments[segment]?.prefix ?? []) {
+      for (let next = page; next < page + count; next += 1) wanted[base]?.add(next);
     }
-    return writer.finish().id;
-  } catch (error) {
-    writer.abandon();
-    throw error;
+  }
+  let room = MAX_PREFIX_PAGES;
+  return wanted.flatMap((numbers, base) => {
+    const chosen = [...numbers].slice(0, room).sort((a, b) => a - b);
+    room -= chosen.length;
+    return toRuns(chosen).map((run) => ({ base, ...run }));
+  });
+}
+
+export interface RebaseTask {
+  readonly pack: PackFile;
+  readonly victim: string;
+  readonly newPack: string;
+  readonly moved: Uint32Array;
+  /** The file to create. */
+  readonly path: string;
+}
+
+/** Writes a pack anew on top of the one that its base became: the same segments, another index. */
+export function rebase({ pack, victim, newPack, moved, path }: RebaseTask): { id: string; bytes: number } {
+  const set = new PackSet();
+  try {
+    const { index, offsets } = set.reader(pack);
+    const content = readFileSync(pack.path);
+    const position = index.bases.indexOf(victim);
+    return assemble({
+      path,
+      segments: index.segments.map(({ storedBytes, prefix }, number) => ({
+        stored: content.subarray(offsets[number] ?? 0, (offsets[number] ?? 0) + storedBytes),
+        prefix: prefix.map((run) =>
+          run.base === position ? { ...run, page: moved[run.page] ?? NOWHERE } : run,
+        ),
+      })),
+      bases: index.bases.map((id) => (id === victim ? newPack : id)),
+      hashes: index.hashes,
+      pages: index.pages,
+    });
+  } finally {
+    set.close();
   }
 }
 
-/** The maps of a µVM with the pages where they are now. */
-function moveUvm(
-  set: PackSet,
-  stored: StoredUvm,
-  uvm: number,
-  moved: ReadonlyMap<string, Victim>,
-  newPack: string,
-): MovedUvm {
-  const own = stored.packs.length;
-  const builders = readMaps(stored).map(({ extents, imageHashes }) => {
+export interface MoveTask {
+  readonly uvm: StoredUvm;
+  readonly victim: string;
+  readonly moved: Uint32Array;
+}
+
+/** The maps of a µVM with the pages where they are now; the packs keep their positions. */
+export function moveMaps({ uvm, victim, moved }: MoveTask): Uint8Array[] {
+  const position = uvm.packs.findIndex((pack) => pack.id === victim);
+  return readMaps(uvm).map(({ extents, imageDigests }) => {
     const map = new PageMapBuilder();
-    for (const extent of extents) {
-      const positions = moved.get(stored.packs[extent.pack]?.id ?? '')?.moved;
-      for (let page = 0; page < extent.pages; page += 1) {
-        const filePage = extent.filePage + page;
-        const from = extent.packPage + page;
-        if (extent.pack === IMAGE) {
-          const at = (extent.hash + page) * HASH_BYTES;
-          map.addImage(filePage, from, imageHashes.subarray(at, at + HASH_BYTES));
-        } else if (positions === undefined) map.add(filePage, extent.pack, from);
-        else map.add(filePage, own, positions[from] ?? 0);
+    for (const { filePage, pages, pack, packPage } of extents) {
+      for (let page = 0; page < pages; page += 1) {
+        const there = packPage + page;
+        map.add(
+          filePage + page,
+          pack,
+          pack !== IMAGE && pack === position ? (moved[there] ?? NOWHERE) : there,
+        );
       }
     }
-    return map;
+    return map.serialise(new Map(), imageDigests);
   });
-  const packs = [...new Set(builders.flatMap((map) => map.packsInUse()))];
-  const order = new Map(packs.map((pack, position) => [pack, position]));
-  const ids = packs.map((pack) => stored.packs[pack]?.id ?? newPack);
-  const group = new Set(moved.keys());
-  const needed = packs.flatMap((pack) => {
-    const file = stored.packs[pack];
-    const readers =
-      file === undefined ? [...moved.values()].map((victim) => victim.reader) : [set.reader(file)];
-    return basesOf(readers, group);
-  });
-  return {
-    uvm,
-    maps: builders.map((map) => map.serialise(order)),
-    packIds: [...new Set([...ids, ...needed])],
-  };
 }

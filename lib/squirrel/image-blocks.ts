@@ -2,12 +2,13 @@
  * The guest's own image as a source of pages: its base file is on the host anyway, so pages that are equal to a block of
  * it need not be stored. Synchronous: for worker threads only.
  */
+import { createHash } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { DamagedFile, ImageMissing } from './errors';
 import { forEachPage, readAt } from './file-pages';
 import { pageHash } from './pack-format';
-import { HASH_BYTES, PAGE_BYTES } from './page-map';
-import type { PageTable } from './page-table';
+import { cutExtents, DIGEST_BYTES, GROUP_PAGES, PAGE_BYTES, type Extent } from './page-map';
+import { STRONG_HASH_BYTES, type PageTable } from './page-table';
 
 /** Few enough that most blocks of an image are passed over without hashing them. */
 const FILTER_BITS = 22;
@@ -41,16 +42,17 @@ export class BlockFinder {
     forEachPage(path, (block, number, total) => {
       if (number % 16384 === 0) progress(number / total);
       if (this.filter[fingerprint(block)] === 0) return;
-      const place = wanted.find(pageHash(block));
+      const place = wanted.find(pageHash(block, STRONG_HASH_BYTES));
       if (place !== undefined && blocks[place.page] === -1) blocks[place.page] = number;
     });
     return blocks;
   }
 }
 
-/** Reads blocks of an image back, each checked. */
+/** Reads blocks of an image back. */
 export class ImageReader {
   private readonly fd: number;
+  private readonly content = Buffer.allocUnsafeSlow(GROUP_PAGES * PAGE_BYTES);
 
   /** @throws ImageMissing when the host does not have the file */
   constructor(private readonly path: string) {
@@ -62,24 +64,61 @@ export class ImageReader {
     }
   }
 
+  /** Fills `into` with blocks that follow each other, unchecked. */
+  read(block: number, into: Buffer): void {
+    // The last block of a file may be a part of one, and a file that was cut off does not have its digests.
+    into.fill(0, readAt(this.fd, into, block * PAGE_BYTES));
+  }
+
   /**
-   * Fills `into` with blocks that follow each other.
-   * @param hashes of the blocks, HASH_BYTES each
+   * The pages of a group, one after the other; valid until the next call.
    * @throws DamagedFile when the image is not the one that the µVM was baked from
    */
-  read(block: number, into: Buffer, hashes: Uint8Array): void {
-    const filled = readAt(this.fd, into, block * PAGE_BYTES);
-    // The last block of a file may be a part of one.
-    if (filled < into.length) into.fill(0, filled);
-    for (let page = 0; page * PAGE_BYTES < into.length; page += 1) {
-      const digest = pageHash(into.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES));
-      if (!digest.equals(hashes.subarray(page * HASH_BYTES, (page + 1) * HASH_BYTES))) {
-        throw new DamagedFile(this.path, `block ${block + page} of the image is not what it was at the bake`);
-      }
+  group(extents: readonly Extent[], digest: Uint8Array): Buffer {
+    const content = this.readGroup(extents);
+    if (!createHash('sha256').update(content).digest().equals(digest)) {
+      const first = Math.min(...extents.map((extent) => extent.packPage));
+      const last = Math.max(...extents.map((extent) => extent.packPage + extent.pages - 1));
+      throw new DamagedFile(
+        this.path,
+        `among blocks ${first} to ${last} the image is not what it was at the bake`,
+      );
     }
+    return content;
+  }
+
+  /**
+   * The digests of pages from the image, group by group.
+   * @param hashes of the pages as they should be, STRONG_HASH_BYTES each
+   * @throws DamagedFile when the image is no longer what it was found to be
+   */
+  digests(extents: readonly Extent[], hashes: readonly Buffer[]): Buffer {
+    let page = 0;
+    const groups = cutExtents(extents, GROUP_PAGES).map((group) => {
+      const content = this.readGroup(group);
+      for (let at = 0; at < content.length; at += PAGE_BYTES) {
+        const found = pageHash(content.subarray(at, at + PAGE_BYTES), STRONG_HASH_BYTES);
+        const expected = hashes[page];
+        if (expected === undefined || !found.equals(expected)) {
+          throw new DamagedFile(this.path, 'changed while a µVM was stored');
+        }
+        page += 1;
+      }
+      return createHash('sha256').update(content).digest();
+    });
+    return Buffer.concat(groups, groups.length * DIGEST_BYTES);
   }
 
   close(): void {
     closeSync(this.fd);
+  }
+
+  private readGroup(extents: readonly Extent[]): Buffer {
+    let at = 0;
+    for (const { packPage, pages } of extents) {
+      this.read(packPage, this.content.subarray(at, at + pages * PAGE_BYTES));
+      at += pages * PAGE_BYTES;
+    }
+    return this.content.subarray(0, at);
   }
 }

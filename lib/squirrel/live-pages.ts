@@ -1,4 +1,4 @@
-/** Which stored pages µVMs need, by their page maps and by what those pages are differences to. For worker threads only. */
+/** Which stored pages µVMs need, by their page maps and as prefixes of what these refer to. For worker threads only. */
 import { readFileSync } from 'node:fs';
 import { DamagedFile } from './errors';
 import type { PackFile } from './pack-format';
@@ -9,20 +9,31 @@ import { IMAGE, parsePageMap, type PageMap } from './page-map';
 export interface StoredUvm {
   readonly packs: readonly PackFile[];
   /** Its page maps. */
-  readonly maps: readonly { readonly path: string; readonly digest: string; readonly sizeBytes: number }[];
+  readonly maps: readonly StoredMap[];
 }
 
-/** Reads the page maps of a µVM. Rejects damaged ones: see parsePageMap. */
+/** A page map, as a manifest vouches for it. */
+export interface StoredMap {
+  readonly path: string;
+  readonly digest: string;
+  /** Of the file it describes. */
+  readonly sizeBytes: number;
+}
+
+/** Reads a page map of a µVM with so many packs. Throws DamagedFile. */
+export function readMap({ path, digest, sizeBytes }: StoredMap, packCount: number): PageMap {
+  let content: Buffer;
+  try {
+    content = readFileSync(path);
+  } catch (error) {
+    throw new DamagedFile(path, 'cannot be read', { cause: error });
+  }
+  return parsePageMap(content, path, digest, sizeBytes, packCount);
+}
+
+/** Reads the page maps of a µVM. Throws DamagedFile. */
 export function readMaps(uvm: StoredUvm): PageMap[] {
-  return uvm.maps.map(({ path, digest, sizeBytes }) => {
-    let content: Buffer;
-    try {
-      content = readFileSync(path);
-    } catch (error) {
-      throw new DamagedFile(path, 'cannot be read', { cause: error });
-    }
-    return parsePageMap(content, path, digest, sizeBytes, uvm.packs.length);
-  });
+  return uvm.maps.map((map) => readMap(map, uvm.packs.length));
 }
 
 /** A set of pages of packs. */
@@ -38,31 +49,25 @@ export class LivePages {
   /** Adds what a µVM needs. Throws DamagedFile when one of its maps or packs cannot be read; then some may be added. */
   add(uvm: StoredUvm): void {
     for (const { extents } of readMaps(uvm)) {
-      for (const extent of extents) {
-        if (extent.pack === IMAGE) continue;
-        const file = uvm.packs[extent.pack];
-        if (file === undefined) continue;
-        const reader = this.set.reader(file);
-        for (let page = 0; page < extent.pages; page += 1) this.addPage(file, reader, extent.packPage + page);
+      for (const { pack, packPage, pages } of extents) {
+        const file = pack === IMAGE ? undefined : uvm.packs[pack];
+        if (file !== undefined) this.marksOf(file).fill(1, packPage, packPage + pages);
       }
     }
   }
 
-  private addPage(file: PackFile, reader: PackReader, page: number): void {
-    const marks = this.marksOf(file, reader);
-    if (marks[page] === 1) return;
-    marks[page] = 1;
-    const reference = page < reader.pages ? reader.reference(page) : undefined;
-    if (reference === undefined) return;
-    const base = reference.base === undefined ? file : reader.bases[reference.base];
-    if (base !== undefined) this.marksOf(base, this.set.reader(base))[reference.page] = 1;
-  }
-
-  private marksOf(file: PackFile, reader: PackReader): Uint8Array {
-    let marks = this.marks.get(file.id);
-    if (marks === undefined) {
-      marks = new Uint8Array(reader.pages);
-      this.marks.set(file.id, marks);
+  /** A pack that is used needs all its prefixes: its segments are copied as they are when a base is written anew. */
+  private marksOf(file: PackFile): Uint8Array {
+    const known = this.marks.get(file.id);
+    if (known !== undefined) return known;
+    const reader: PackReader = this.set.reader(file);
+    const marks = new Uint8Array(reader.pages);
+    this.marks.set(file.id, marks);
+    for (const { prefix } of reader.index.segments) {
+      for (const { base, page, pages } of prefix) {
+        const there = reader.bases[base];
+        if (there !== undefined) this.marksOf(there).fill(1, page, page + pages);
+      }
     }
     return marks;
   }

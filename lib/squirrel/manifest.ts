@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { DamagedFile, UnsupportedFormat } from './errors';
 
 /** Version of the manifest and of the map and pack files it refers to. */
-export const FORMAT_VERSION = 2;
+export const FORMAT_VERSION = 3;
 const FORMAT_NAME = 'prebake-uvm';
 
 const digestSchema = z.string().regex(/^[0-9a-f]{64}$/);
@@ -55,7 +55,7 @@ const uvmSchema = z.strictObject({
   files: z.strictObject({ ram: storedFileSchema, disk: storedFileSchema, state: storedFileSchema }),
   /**
    * Packs, each named by the SHA-256 of its index: first those the maps refer to, by position, then others with pages that
-   * these are stored as differences to.
+   * these build on.
    */
   packs: z.array(digestSchema).max(65_535),
   /** Bytes this µVM added to the cache when it was stored. */

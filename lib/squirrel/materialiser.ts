@@ -19,11 +19,11 @@ import {
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ownedPath, ownerIsAlive } from './durable';
-import { DamagedFile } from './errors';
 import { MATERIALISED_NAMES, WRITTEN_NAME, type CacheLayout } from './layout';
 import { UVM_FILES, uvmKeySchema, type UvmFileName, type UvmManifest } from './manifest';
-import { PAGE_BYTES, parsePageMap, splitExtents, type Extent, type PageMap } from './page-map';
-import type { PageSources } from './restore';
+import { storedUvm } from './collector';
+import { PAGE_BYTES } from './page-map';
+import type { SegmentTask, StoredFileTask } from './restore';
 import type { Room } from './room';
 import type { WorkerPool } from './worker-pool';
 
@@ -82,13 +82,8 @@ export class Materialiser {
     const problems: string[] = [];
     for (const file of UVM_FILES) {
       try {
-        const map = await this.map(manifest, file);
-        await this.workers.run('compare', {
-          ...this.sources(manifest, map),
-          extents: map.extents,
-          path: this.layout.writtenFile(manifest.key, file),
-          sizeBytes: manifest.files[file].sizeBytes,
-        });
+        const path = this.layout.writtenFile(manifest.key, file);
+        await this.workers.run('compare', { ...this.stored(manifest, file), path });
       } catch (error) {
         problems.push(error instanceof Error ? error.message : String(error));
       }
@@ -96,25 +91,13 @@ export class Materialiser {
     return problems;
   }
 
-  /** The page map of a file, checked. */
-  async map(manifest: UvmManifest, file: UvmFileName): Promise<PageMap> {
+  /** Where a file of a µVM is stored. */
+  stored(manifest: UvmManifest, file: UvmFileName): StoredFileTask {
     const { map, sizeBytes } = manifest.files[file];
-    const path = this.layout.map(map);
-    let content: Buffer;
-    try {
-      content = await readFile(path);
-    } catch (error) {
-      throw new DamagedFile(path, 'cannot be read', { cause: error });
-    }
-    return parsePageMap(content, path, map, sizeBytes, manifest.packs.length);
-  }
-
-  /** Where the pages of a map are. */
-  sources(manifest: UvmManifest, map: PageMap): PageSources {
     return {
+      map: { path: this.layout.map(map), digest: map, sizeBytes },
       packs: manifest.packs.map((id) => ({ id, path: this.layout.pack(id) })),
       imagePath: this.layout.image(manifest.image.id),
-      imageHashes: map.imageHashes,
     };
   }
 
@@ -168,17 +151,42 @@ export class Materialiser {
 
   private async write(manifest: UvmManifest, directory: string): Promise<void> {
     await mkdir(directory, { mode: 0o755 });
-    const parts: (PageSources & { path: string; extents: readonly Extent[] })[] = [];
-    for (const file of UVM_FILES) {
-      const path = join(directory, MATERIALISED_NAMES[file]);
-      await writeFile(path, '', { flag: 'wx', mode: 0o644 });
-      const map = await this.map(manifest, file);
-      const sources = this.sources(manifest, map);
-      for (const extents of splitExtents(map.extents, file === 'ram' ? this.workers.size : 1)) {
-        parts.push({ ...sources, path, extents });
-      }
+    const paths = UVM_FILES.map((file) => join(directory, MATERIALISED_NAMES[file]));
+    for (const path of paths) await writeFile(path, '', { flag: 'wx', mode: 0o644 });
+    const plan = await this.workers.run('planRestore', storedUvm(this.layout, manifest));
+    const imagePath = this.layout.image(manifest.image.id);
+    const memories = plan.segments.map(({ kept, pages }) =>
+      kept ? new SharedArrayBuffer(pages * PAGE_BYTES) : undefined,
+    );
+    const work: Promise<unknown>[] = [];
+    for (const [position, segment] of plan.segments.entries()) {
+      const task: SegmentTask = {
+        pack: segment.pack,
+        number: segment.number,
+        offset: segment.offset,
+        storedBytes: segment.storedBytes,
+        digest: segment.digest,
+        pages: segment.pages,
+        writes: segment.writes,
+        prefix: segment.prefix.flatMap(({ segment: from, page, pages }) => {
+          const memory = memories[from];
+          return memory === undefined ? [] : [{ memory, page, pages }];
+        }),
+        memory: memories[position],
+        paths,
+      };
+      const prefixes = [...new Set(segment.prefix.map((run) => run.segment))];
+      const decoded = Promise.all(prefixes.map(async (from) => await work[from]));
+      work.push(
+        prefixes.length === 0
+          ? this.workers.run('writeSegment', task)
+          : decoded.then(() => this.workers.run('writeSegment', task)),
+      );
     }
-    await allOrFirstError(parts.map((part) => this.workers.run('write', part)));
+    for (const pages of plan.images) {
+      work.push(this.workers.run('writeImagePages', { ...pages, imagePath, path: paths[pages.file] ?? '' }));
+    }
+    await allOrFirstError(work);
     for (const file of UVM_FILES) {
       const path = join(directory, MATERIALISED_NAMES[file]);
       // Adds zero pages at the end, and cuts off what the last page has beyond the end of the file.

@@ -1,30 +1,39 @@
 /**
- * Packs: pages in LZ4 frames of 64 KiB, with an index that has a hash of every page.
+ * Packs: pages in zstd frames of up to 8 MiB, called segments, with an index that has the digest of every segment and a
+ * hash of every page. Layout, little endian:
  *
- * Layout, little endian:
  *   magic (8 bytes)
- *   frames: 16 pages each (the last may have fewer), an LZ4 block, or the bare pages where LZ4 does not help
- *   index: u32 frames, u32 pages, u32 base packs; per base pack its name (32 bytes); per frame u32 stored bytes (top bit:
- *     not compressed); per page 16 bytes of hash; per page u32 reference
- *   footer: u32 index bytes, SHA-256 of the index (32 bytes), magic (8 bytes)
- * A pack is named by the SHA-256 of its index. Page hash: the first 16 bytes of the page's SHA-256.
+ *   segments: one zstd frame each, of 2048 pages (the last may have fewer)
+ *   index: one zstd frame of: u32 segments, u32 pages, u32 base packs, u32 prefix runs; per base pack its name (32 bytes);
+ *     per segment u32 stored bytes, u32 prefix runs, SHA-256 of the stored bytes (32 bytes); per prefix run u32 position
+ *     among the base packs, u32 first page there, u32 pages; per page 8 bytes of hash
+ *   footer: u32 stored bytes of the index, u32 bytes of its content, magic (8 bytes)
  *
- * A page with a reference is stored as its XOR with another page, which has none itself. Reference 0 is none; else the
- * top byte is 1 for a page of this pack, 2 and up for the base packs in order, and the rest is the page's position.
+ * A pack is named by the SHA-256 of its index as stored. Page hash: the first 8 bytes of the page's SHA-256; it finds a
+ * page, the segment's digest vouches for it. A segment is compressed with the pages of its prefix runs, one after the
+ * other, as its prefix. A pack that is a base has no bases itself, so reading a page takes two packs at most.
  */
 import { hash } from 'node:crypto';
-import { HASH_BYTES, PAGE_BYTES } from './page-map';
+import { DamagedFile } from './errors';
+import { PAGE_BYTES, PAGE_HASH_BYTES } from './page-map';
 
-export const FRAME_PAGES = 16;
-export const FRAME_BYTES = FRAME_PAGES * PAGE_BYTES;
-export const PACK_MAGIC = Buffer.from('PBPACK\0\x02', 'latin1');
-export const FOOTER_MAGIC = Buffer.from('PBPKEND\x02', 'latin1');
-export const FOOTER_BYTES = 4 + 32 + FOOTER_MAGIC.length;
-export const ID_BYTES = 32;
-export const NOT_COMPRESSED = 0x80000000;
-/** Positions that a reference can name; pages beyond are just never referred to. */
-export const REFERABLE_PAGES = 1 << 24;
-export const MAX_BASES = 253;
+export const SEGMENT_PAGES = 2048;
+/** Pages that a segment's prefix may have. */
+export const MAX_PREFIX_PAGES = 4096;
+/** Reaches over a segment and its prefix. */
+export const WINDOW_LOG = 25;
+export const PACK_MAGIC = Buffer.from('PBPACK\0\x03', 'latin1');
+export const FOOTER_MAGIC = Buffer.from('PBPKEND\x03', 'latin1');
+export const FOOTER_BYTES = 8 + FOOTER_MAGIC.length;
+export const DIGEST_BYTES = 32;
+export const MAX_BASES = 2;
+/** 16 GiB of pages: more than one µVM has. */
+const MAX_PAGES = 1 << 22;
+/** The most bytes that the content of an index has. */
+export const MAX_INDEX_BYTES = 64 * 1024 ** 2;
+const HEAD_BYTES = 16;
+const SEGMENT_BYTES = 8 + DIGEST_BYTES;
+const RUN_BYTES = 12;
 
 /** A pack on disk; its base packs are its neighbours there. */
 export interface PackFile {
@@ -32,34 +41,141 @@ export interface PackFile {
   readonly path: string;
 }
 
-/** Where the page is that another one is stored as a difference to. */
-export interface Reference {
-  /** Position among the base packs, or undefined for the pack of the page itself. */
-  readonly base: number | undefined;
+/** Pages of a base pack that follow each other there and in a prefix. */
+export interface PrefixRun {
+  /** Position among the base packs. */
+  readonly base: number;
   readonly page: number;
+  readonly pages: number;
 }
 
-/** A reference as its 32 bits. */
-export function encodeReference({ base, page }: Reference): number {
-  return ((base === undefined ? 1 : base + 2) * REFERABLE_PAGES + page) >>> 0;
+/** One segment, as the index tells. */
+export interface Segment {
+  readonly storedBytes: number;
+  /** SHA-256 of the stored bytes. */
+  readonly digest: Uint8Array;
+  readonly prefix: readonly PrefixRun[];
 }
 
-/** 32 bits as a reference, or undefined for a page that has none. */
-export function decodeReference(bits: number): Reference | undefined {
-  if (bits === 0) return undefined;
-  const pack = Math.floor(bits / REFERABLE_PAGES);
-  return { base: pack < 2 ? undefined : pack - 2, page: bits % REFERABLE_PAGES };
+/** What an index says. */
+export interface PackIndex {
+  readonly pages: number;
+  /** Names of the base packs. */
+  readonly bases: readonly string[];
+  readonly segments: readonly Segment[];
+  /** PAGE_HASH_BYTES per page. */
+  readonly hashes: Buffer;
 }
 
-/** The hash that identifies a page. */
-export function pageHash(page: Uint8Array): Buffer {
-  return hash('sha256', page, 'buffer').subarray(0, HASH_BYTES);
+/** The hash that finds a page: the first bytes of its SHA-256. */
+export function pageHash(page: Uint8Array, bytes: number = PAGE_HASH_BYTES): Buffer {
+  return hash('sha256', page, 'buffer').subarray(0, bytes);
 }
 
-/** XORs the page at `from` into the page at `at`; both are at positions that are whole words. */
-export function xorPage(into: Buffer, at: number, other: Buffer, from: number): void {
-  const words = PAGE_BYTES / 4;
-  const target = new Int32Array(into.buffer, into.byteOffset + at, words);
-  const source = new Int32Array(other.buffer, other.byteOffset + from, words);
-  for (let word = 0; word < words; word += 1) target[word] = (target[word] ?? 0) ^ (source[word] ?? 0);
+/** Pages of a segment: all have SEGMENT_PAGES but the last. */
+export function segmentPages(packPages: number, segment: number): number {
+  return Math.min(packPages - segment * SEGMENT_PAGES, SEGMENT_PAGES);
+}
+
+/** Sum of the pages of runs. */
+export function pagesOf(runs: readonly { readonly pages: number }[]): number {
+  return runs.reduce((sum, run) => sum + run.pages, 0);
+}
+
+/** The content of an index. */
+export function serialiseIndex({ pages, bases, segments, hashes }: PackIndex): Buffer {
+  const runs = segments.flatMap((segment) => segment.prefix);
+  const out = Buffer.alloc(
+    HEAD_BYTES +
+      bases.length * DIGEST_BYTES +
+      segments.length * SEGMENT_BYTES +
+      runs.length * RUN_BYTES +
+      pages * PAGE_HASH_BYTES,
+  );
+  let at = 0;
+  for (const value of [segments.length, pages, bases.length, runs.length]) at = out.writeUInt32LE(value, at);
+  for (const id of bases) at += out.write(id, at, 'hex');
+  for (const { storedBytes, prefix, digest } of segments) {
+    at = out.writeUInt32LE(storedBytes, at);
+    at = out.writeUInt32LE(prefix.length, at);
+    out.set(digest, at);
+    at += DIGEST_BYTES;
+  }
+  for (const run of runs)
+    for (const value of [run.base, run.page, run.pages]) at = out.writeUInt32LE(value, at);
+  hashes.copy(out, at, 0, pages * PAGE_HASH_BYTES);
+  return out;
+}
+
+/**
+ * Reads the content of an index; every count in it is checked before it is believed.
+ * @throws DamagedFile
+ */
+export function parseIndex(content: Buffer, path: string): PackIndex {
+  const wrong = (problem: string): DamagedFile => new DamagedFile(path, `its index ${problem}`);
+  if (content.length < HEAD_BYTES) throw wrong('is too short');
+  const [segmentCount, pages, baseCount, runCount] = [0, 4, 8, 12].map((at) => content.readUInt32LE(at)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const segmentsAt = HEAD_BYTES + baseCount * DIGEST_BYTES;
+  const runsAt = segmentsAt + segmentCount * SEGMENT_BYTES;
+  const hashesAt = runsAt + runCount * RUN_BYTES;
+  if (
+    pages > MAX_PAGES ||
+    baseCount > MAX_BASES ||
+    segmentCount !== Math.ceil(pages / SEGMENT_PAGES) ||
+    content.length !== hashesAt + pages * PAGE_HASH_BYTES
+  ) {
+    throw wrong('has the wrong length');
+  }
+  let runAt = runsAt;
+  const segments = Array.from({ length: segmentCount }, (_, number): Segment => {
+    const at = segmentsAt + number * SEGMENT_BYTES;
+    const end = runAt + content.readUInt32LE(at + 4) * RUN_BYTES;
+    if (end > hashesAt) throw wrong(`has not the prefix of segment ${number}`);
+    const prefix: PrefixRun[] = [];
+    for (; runAt < end; runAt += RUN_BYTES) {
+      prefix.push({
+        base: content.readUInt32LE(runAt),
+        page: content.readUInt32LE(runAt + 4),
+        pages: content.readUInt32LE(runAt + 8),
+      });
+    }
+    if (pagesOf(prefix) > MAX_PREFIX_PAGES || prefix.some(({ base }) => base >= baseCount)) {
+      throw wrong(`has an impossible prefix for segment ${number}`);
+    }
+    return {
+      storedBytes: content.readUInt32LE(at),
+      digest: content.subarray(at + 8, at + SEGMENT_BYTES),
+      prefix,
+    };
+  });
+  if (runAt !== hashesAt) throw wrong('has prefixes of no segment');
+  return {
+    pages,
+    bases: Array.from({ length: baseCount }, (_, base) =>
+      content.toString('hex', HEAD_BYTES + base * DIGEST_BYTES, HEAD_BYTES + (base + 1) * DIGEST_BYTES),
+    ),
+    segments,
+    hashes: content.subarray(hashesAt),
+  };
+}
+
+/** Page numbers, ascending, as runs. */
+export function toRuns(pages: Iterable<number>): { page: number; pages: number }[] {
+  const runs: { page: number; pages: number }[] = [];
+  for (const page of pages) {
+    const last = runs.at(-1);
+    if (last !== undefined && last.page + last.pages === page) last.pages += 1;
+    else runs.push({ page, pages: 1 });
+  }
+  return runs;
+}
+
+/** A page's place within its segment, in bytes. */
+export function offsetInSegment(page: number): number {
+  return (page % SEGMENT_PAGES) * PAGE_BYTES;
 }

@@ -1,35 +1,38 @@
 /**
- * Reads packs. Every page is checked against the index, the index against the pack's name. Synchronous: for worker
- * threads only.
+ * Reads packs. The index is checked against the pack's name, each segment against the index, and only then decoded.
+ * Synchronous: for worker threads only.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { createHash } from 'node:crypto';
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import { hash } from 'node:crypto';
 import { dirname, join } from 'node:path';
-import { decodeBlock, encodeBound } from 'lz4';
 import { DamagedFile } from './errors';
+import { readAt } from './file-pages';
 import {
   FOOTER_BYTES,
   FOOTER_MAGIC,
-  FRAME_BYTES,
-  FRAME_PAGES,
-  ID_BYTES,
-  MAX_BASES,
-  NOT_COMPRESSED,
+  MAX_INDEX_BYTES,
   PACK_MAGIC,
-  decodeReference,
+  SEGMENT_PAGES,
+  offsetInSegment,
   pageHash,
-  xorPage,
+  pagesOf,
+  parseIndex,
+  segmentPages,
   type PackFile,
-  type Reference,
+  type PackIndex,
+  type PrefixRun,
+  type Segment,
 } from './pack-format';
-import { HASH_BYTES, PAGE_BYTES } from './page-map';
+import { PAGE_BYTES, PAGE_HASH_BYTES } from './page-map';
+import { decompress, ZstdError } from './zstd';
 
-/** Decoded frames kept while reading: pages that are shared or referred to lie scattered. 16 MiB. */
-const FRAMES_KEPT = 256;
+/** Decoded segments kept while reading: pages that are shared or referred to lie scattered. 192 MiB. */
+const SEGMENTS_KEPT = 24;
 
-/** Packs that are open, each once, so that references share what is decoded. */
+/** Packs that are open, each once, and what of them is decoded. */
 export class PackSet {
   private readonly open = new Map<string, PackReader>();
+  private readonly decoded = new Map<string, Buffer>();
 
   /** @throws DamagedFile */
   reader(file: PackFile): PackReader {
@@ -41,33 +44,87 @@ export class PackSet {
     return reader;
   }
 
+  /** A decoded segment, from `decode` if it is not kept from before. */
+  segment(name: string, decode: () => Buffer): Buffer {
+    const content = this.decoded.get(name) ?? decode();
+    // The one that was used last is the last in order.
+    this.decoded.delete(name);
+    this.decoded.set(name, content);
+    for (const [oldest] of this.decoded) {
+      if (this.decoded.size <= SEGMENTS_KEPT) break;
+      this.decoded.delete(oldest);
+    }
+    return content;
+  }
+
   close(): void {
     for (const reader of this.open.values()) reader.close();
     this.open.clear();
+    this.decoded.clear();
   }
+}
+
+/**
+ * Reads a segment into the whole of `into`.
+ * @param place where its stored bytes are in the file
+ * @throws DamagedFile when they are not those the index promised
+ */
+export function decodeSegment(
+  fd: number,
+  path: string,
+  place: { readonly number: number; readonly offset: number } & Pick<Segment, 'storedBytes' | 'digest'>,
+  prefix: Buffer | undefined,
+  into: Buffer,
+): void {
+  const stored = Buffer.allocUnsafeSlow(place.storedBytes);
+  if (readAt(fd, stored, place.offset) < stored.length) throw new DamagedFile(path, 'ends too early');
+  if (!hash('sha256', stored, 'buffer').equals(place.digest)) {
+    throw new DamagedFile(path, `segment ${place.number} is not what was stored`);
+  }
+  try {
+    decompress(stored, into, prefix);
+  } catch (error) {
+    if (!(error instanceof ZstdError)) throw error;
+    throw new DamagedFile(path, `segment ${place.number} cannot be decoded: ${error.message}`, {
+      cause: error,
+    });
+  }
+}
+
+/** The pages of prefix runs, one after the other; undefined when there are none. Throws DamagedFile. */
+export function gatherPrefix(
+  runs: readonly PrefixRun[],
+  readerOf: (base: number, neededPages: number) => PackReader,
+): Buffer | undefined {
+  if (runs.length === 0) return undefined;
+  const into = Buffer.allocUnsafeSlow(pagesOf(runs) * PAGE_BYTES);
+  let at = 0;
+  for (const { base, page, pages } of runs) {
+    const reader = readerOf(base, page + pages);
+    for (let next = page; next < page + pages; next += 1) {
+      const from = offsetInSegment(next);
+      at += reader.segment(Math.floor(next / SEGMENT_PAGES)).copy(into, at, from, from + PAGE_BYTES);
+    }
+  }
+  return into;
 }
 
 /** One pack. */
 export class PackReader {
   readonly path: string;
-  /** HASH_BYTES per page. */
-  readonly hashes: Buffer;
-  readonly pages: number;
-  /** The packs that references lead to. */
+  readonly index: PackIndex;
+  /** The packs that prefixes are from. */
   readonly bases: readonly PackFile[];
+  /** Where each segment starts in the file. */
+  readonly offsets: readonly number[];
   private readonly fd: number;
-  private readonly references: Buffer;
-  private readonly frameOffsets: Float64Array;
-  private readonly frameSizes: Uint32Array;
-  private readonly frames = new Map<number, Buffer>();
-  private readonly packed = Buffer.alloc(encodeBound(FRAME_BYTES));
 
   /**
    * @param set where base packs are opened
    * @throws DamagedFile when the file is not there or its index is not the one that its name promises
    */
   constructor(
-    file: PackFile,
+    private readonly file: PackFile,
     private readonly set: PackSet,
   ) {
     this.path = file.path;
@@ -77,152 +134,106 @@ export class PackReader {
       throw new DamagedFile(file.path, 'cannot be opened', { cause: error });
     }
     try {
-      const size = fstatSync(this.fd).size;
-      const index = this.readIndex(size, file.id);
-      const frameCount = index.readUInt32LE(0);
-      this.pages = index.readUInt32LE(4);
-      const baseCount = index.readUInt32LE(8);
-      const framesAt = 12 + baseCount * ID_BYTES;
-      const hashesAt = framesAt + frameCount * 4;
-      const referencesAt = hashesAt + this.pages * HASH_BYTES;
-      if (
-        baseCount > MAX_BASES ||
-        frameCount !== Math.ceil(this.pages / FRAME_PAGES) ||
-        index.length !== referencesAt + this.pages * 4
-      ) {
-        throw new DamagedFile(file.path, 'index has the wrong length');
-      }
-      this.bases = Array.from({ length: baseCount }, (_, position) => {
-        const id = index.toString('hex', 12 + position * ID_BYTES, 12 + (position + 1) * ID_BYTES);
-        return { id, path: join(dirname(file.path), `${id}.pack`) };
-      });
-      this.hashes = index.subarray(hashesAt, referencesAt);
-      this.references = index.subarray(referencesAt);
-      this.frameSizes = new Uint32Array(frameCount);
-      this.frameOffsets = new Float64Array(frameCount);
+      const { index, at } = this.readIndex();
+      this.index = index;
       let offset = PACK_MAGIC.length;
-      for (let frame = 0; frame < frameCount; frame += 1) {
-        const stored = index.readUInt32LE(framesAt + frame * 4);
-        this.frameSizes[frame] = stored;
-        this.frameOffsets[frame] = offset;
-        offset += stored % NOT_COMPRESSED;
-      }
-      if (offset + index.length + FOOTER_BYTES !== size) throw new DamagedFile(file.path, 'length is wrong');
+      this.offsets = index.segments.map(({ storedBytes }) => {
+        const start = offset;
+        offset += storedBytes;
+        return start;
+      });
+      if (offset !== at) throw new DamagedFile(file.path, 'length is wrong');
     } catch (error) {
       closeSync(this.fd);
       throw error;
     }
+    this.bases = this.index.bases.map((id) => ({ id, path: join(dirname(file.path), `${id}.pack`) }));
   }
 
-  /** What a page is stored as a difference to, if to anything. */
-  reference(position: number): Reference | undefined {
-    return decodeReference(this.references.readUInt32LE(position * 4));
+  get pages(): number {
+    return this.index.pages;
   }
 
-  /** The hash of a page, as the index has it. */
-  digest(position: number): Buffer {
-    return this.hashes.subarray(position * HASH_BYTES, (position + 1) * HASH_BYTES);
-  }
-
-  /** Stored bytes of the frame that a page is in, divided among the frame's pages. */
+  /** Stored bytes of the segment that a page is in, divided among the segment's pages. */
   storedBytes(position: number): number {
-    const frame = Math.floor(position / FRAME_PAGES);
-    const pages = Math.min(this.pages - frame * FRAME_PAGES, FRAME_PAGES);
-    return ((this.frameSizes[frame] ?? 0) % NOT_COMPRESSED) / pages;
+    const number = Math.floor(position / SEGMENT_PAGES);
+    return (this.index.segments[number]?.storedBytes ?? 0) / segmentPages(this.pages, number);
+  }
+
+  /** Writes a page to `into` at `at`, and checks it. Throws DamagedFile. */
+  read(position: number, into: Buffer, at: number): void {
+    if (position >= this.pages) throw new DamagedFile(this.path, `has no page ${position}`);
+    const from = offsetInSegment(position);
+    this.segment(Math.floor(position / SEGMENT_PAGES)).copy(into, at, from, from + PAGE_BYTES);
+    const hashAt = position * PAGE_HASH_BYTES;
+    const found = pageHash(into.subarray(at, at + PAGE_BYTES));
+    if (found.compare(this.index.hashes, hashAt, hashAt + PAGE_HASH_BYTES) !== 0) {
+      throw new DamagedFile(this.path, `page ${position} does not have its hash`);
+    }
+  }
+
+  /** The content of a segment. Throws DamagedFile. */
+  segment(number: number): Buffer {
+    return this.set.segment(`${this.file.id} ${number}`, () => {
+      const segment = this.index.segments[number];
+      if (segment === undefined) throw new DamagedFile(this.path, `has no segment ${number}`);
+      const into = Buffer.allocUnsafeSlow(segmentPages(this.pages, number) * PAGE_BYTES);
+      const place = { ...segment, number, offset: this.offsets[number] ?? 0 };
+      const prefix = gatherPrefix(segment.prefix, (base, neededPages) => this.base(base, neededPages));
+      decodeSegment(this.fd, this.path, place, prefix, into);
+      return into;
+    });
   }
 
   /**
-   * Writes a page to `into` at `at` (a multiple of the page size) and checks it there.
+   * The reader of a base pack, known to have this many pages.
    * @throws DamagedFile
    */
-  read(position: number, into: Buffer, at: number): void {
-    this.copyStored(position, into, at);
-    const reference = this.reference(position);
-    if (reference !== undefined) this.target(reference).xorPlain(reference.page, into, at);
-    const digest = pageHash(into.subarray(at, at + PAGE_BYTES));
-    if (digest.compare(this.hashes, position * HASH_BYTES, (position + 1) * HASH_BYTES) === 0) return;
-    if (reference !== undefined) this.target(reference).read(reference.page, Buffer.alloc(PAGE_BYTES), 0);
-    throw new DamagedFile(this.path, `page ${position} does not have its hash`);
-  }
-
-  /** Copies a page as it is stored, unchecked: it may be a difference. */
-  copyStored(position: number, into: Buffer, at: number): void {
-    if (position >= this.pages) throw new DamagedFile(this.path, `has no page ${position}`);
-    const within = (position % FRAME_PAGES) * PAGE_BYTES;
-    this.frame(Math.floor(position / FRAME_PAGES)).copy(into, at, within, within + PAGE_BYTES);
+  base(position: number, neededPages: number): PackReader {
+    const file = this.bases[position];
+    if (file === undefined) throw new DamagedFile(this.path, 'refers to a pack that it does not name');
+    const reader = this.set.reader(file);
+    if (reader.bases.length > 0)
+      throw new DamagedFile(this.path, `cannot be based on ${file.id}, which has bases`);
+    if (reader.pages < neededPages) throw new DamagedFile(this.path, `refers beyond the end of ${file.id}`);
+    return reader;
   }
 
   close(): void {
     closeSync(this.fd);
-    this.frames.clear();
   }
 
-  private target({ base }: Reference): PackReader {
-    if (base === undefined) return this;
-    const file = this.bases[base];
-    if (file === undefined) throw new DamagedFile(this.path, 'refers to a pack that it does not name');
-    return this.set.reader(file);
-  }
-
-  private xorPlain(position: number, into: Buffer, at: number): void {
-    if (position >= this.pages || this.reference(position) !== undefined) {
-      throw new DamagedFile(this.path, `page ${position} cannot be referred to`);
-    }
-    const within = (position % FRAME_PAGES) * PAGE_BYTES;
-    xorPage(into, at, this.frame(Math.floor(position / FRAME_PAGES)), within);
-  }
-
-  private readIndex(size: number, id: string): Buffer {
-    const footer = Buffer.alloc(FOOTER_BYTES);
-    if (size < PACK_MAGIC.length + 12 + FOOTER_BYTES) throw new DamagedFile(this.path, 'too short');
-    this.readBytes(footer, size - FOOTER_BYTES);
-    if (!footer.subarray(4 + ID_BYTES).equals(FOOTER_MAGIC))
-      throw new DamagedFile(this.path, 'ends before its footer does');
-    const length = footer.readUInt32LE(0);
-    if (length < 12 || length > size - FOOTER_BYTES - PACK_MAGIC.length)
-      throw new DamagedFile(this.path, 'footer is wrong');
-    const index = Buffer.alloc(length);
-    this.readBytes(index, size - FOOTER_BYTES - length);
-    const digest = createHash('sha256').update(index).digest();
-    if (digest.toString('hex') !== id)
-      throw new DamagedFile(this.path, 'index is not the one that was stored');
-    if (!digest.equals(footer.subarray(4, 4 + ID_BYTES))) throw new DamagedFile(this.path, 'footer is wrong');
-    const magic = Buffer.alloc(PACK_MAGIC.length);
-    this.readBytes(magic, 0);
+  private readIndex(): { index: PackIndex; at: number } {
+    const size = fstatSync(this.fd).size;
+    if (size < PACK_MAGIC.length + FOOTER_BYTES) throw new DamagedFile(this.path, 'too short');
+    const magic = this.readBytes(PACK_MAGIC.length, 0);
     if (!magic.equals(PACK_MAGIC)) throw new DamagedFile(this.path, 'header is wrong');
-    return index;
-  }
-
-  private frame(frame: number): Buffer {
-    const kept = this.frames.get(frame);
-    if (kept !== undefined) return kept;
-    const evicted = this.frames.size >= FRAMES_KEPT ? this.frames.entries().next().value : undefined;
-    if (evicted !== undefined) this.frames.delete(evicted[0]);
-    const buffer = evicted?.[1] ?? Buffer.allocUnsafeSlow(FRAME_BYTES);
-    const stored = this.frameSizes[frame] ?? 0;
-    const rawBytes = Math.min(this.pages - frame * FRAME_PAGES, FRAME_PAGES) * PAGE_BYTES;
-    if (stored >= NOT_COMPRESSED) {
-      if (stored - NOT_COMPRESSED !== rawBytes) throw this.wrongFrame(frame);
-      this.readBytes(buffer.subarray(0, rawBytes), this.frameOffsets[frame] ?? 0);
-    } else {
-      if (stored > this.packed.length) throw this.wrongFrame(frame);
-      const packed = this.packed.subarray(0, stored);
-      this.readBytes(packed, this.frameOffsets[frame] ?? 0);
-      if (decodeBlock(packed, buffer, 0, stored) !== rawBytes) throw this.wrongFrame(frame);
+    const footer = this.readBytes(FOOTER_BYTES, size - FOOTER_BYTES);
+    if (!footer.subarray(8).equals(FOOTER_MAGIC)) {
+      throw new DamagedFile(this.path, 'ends before its footer does');
     }
-    this.frames.set(frame, buffer);
-    return buffer;
-  }
-
-  private wrongFrame(frame: number): DamagedFile {
-    return new DamagedFile(this.path, `frame ${frame} cannot be decoded`);
-  }
-
-  private readBytes(into: Uint8Array, position: number): void {
-    for (let done = 0; done < into.length;) {
-      const count = readSync(this.fd, into, done, into.length - done, position + done);
-      if (count === 0) throw new DamagedFile(this.path, 'ends too early');
-      done += count;
+    const storedBytes = footer.readUInt32LE(0);
+    const contentBytes = footer.readUInt32LE(4);
+    const at = size - FOOTER_BYTES - storedBytes;
+    if (at < PACK_MAGIC.length || contentBytes > MAX_INDEX_BYTES)
+      throw new DamagedFile(this.path, 'footer is wrong');
+    const stored = this.readBytes(storedBytes, at);
+    if (hash('sha256', stored) !== this.file.id) {
+      throw new DamagedFile(this.path, 'index is not the one that was stored');
     }
+    const content = Buffer.allocUnsafeSlow(contentBytes);
+    try {
+      decompress(stored, content);
+    } catch (error) {
+      if (!(error instanceof ZstdError)) throw error;
+      throw new DamagedFile(this.path, `index cannot be decoded: ${error.message}`, { cause: error });
+    }
+    return { index: parseIndex(content, this.path), at };
+  }
+
+  private readBytes(bytes: number, position: number): Buffer {
+    const into = Buffer.allocUnsafeSlow(bytes);
+    if (readAt(this.fd, into, position) < bytes) throw new DamagedFile(this.path, 'ends too early');
+    return into;
   }
 }

@@ -1,9 +1,11 @@
 /**
- * Finds a page of any pack by its hash: an open-addressing table over the packs' own indexes.
- *
- * Costs 16 bytes of hash and at most 16 bytes of table per page, and lives only as long as a µVM is being stored.
+ * Finds a page by its hash: an open-addressing table. For the pages of all packs it costs 22 to 44 bytes a page, and lives
+ * only as long as a µVM is being stored.
  */
-import { HASH_BYTES } from './page-map';
+import { PAGE_HASH_BYTES } from './page-map';
+
+/** Of a hash that nobody can make two pages for. */
+export const STRONG_HASH_BYTES = 16;
 
 /** Where a page is: position of the pack among those added, and of the page in the pack. */
 export interface PagePlace {
@@ -15,10 +17,15 @@ export interface PagePlace {
 export class PageTable {
   /** Per slot 0, or 1 + the running number of a page over all packs. */
   private slots = new Uint32Array(1 << 16);
-  private hashes = Buffer.alloc(HASH_BYTES << 15);
+  private hashes: Buffer;
   private packOf = new Uint16Array(1 << 15);
   private pageOf = new Uint32Array(1 << 15);
   private count = 0;
+
+  /** @param hashBytes how long the hashes are */
+  constructor(private readonly hashBytes: typeof PAGE_HASH_BYTES | typeof STRONG_HASH_BYTES) {
+    this.hashes = Buffer.alloc(hashBytes << 15);
+  }
 
   /** The place of a page with this hash; `at` is where the hash starts in the buffer. */
   find(hash: Buffer, at = 0): PagePlace | undefined {
@@ -32,7 +39,7 @@ export class PageTable {
     if (this.count * 2 >= this.slots.length) this.grow();
     const slot = this.slotOf(hash, at);
     if (this.slots[slot] !== 0) return;
-    hash.copy(this.hashes, this.count * HASH_BYTES, at, at + HASH_BYTES);
+    hash.copy(this.hashes, this.count * this.hashBytes, at, at + this.hashBytes);
     this.packOf[this.count] = place.pack;
     this.pageOf[this.count] = place.page;
     this.count += 1;
@@ -45,14 +52,14 @@ export class PageTable {
     for (let slot = hash.readUInt32LE(at) & mask; ; slot = (slot + 1) & mask) {
       const entry = this.slots[slot] ?? 0;
       if (entry === 0) return slot;
-      const from = (entry - 1) * HASH_BYTES;
-      if (hash.compare(this.hashes, from, from + HASH_BYTES, at, at + HASH_BYTES) === 0) return slot;
+      const from = (entry - 1) * this.hashBytes;
+      if (hash.compare(this.hashes, from, from + this.hashBytes, at, at + this.hashBytes) === 0) return slot;
     }
   }
 
   private grow(): void {
     const room = this.slots.length;
-    const hashes = Buffer.alloc(room * HASH_BYTES);
+    const hashes = Buffer.alloc(room * this.hashBytes);
     this.hashes.copy(hashes);
     this.hashes = hashes;
     const packOf = new Uint16Array(room);
@@ -63,7 +70,7 @@ export class PageTable {
     this.pageOf = pageOf;
     this.slots = new Uint32Array(room * 2);
     for (let entry = 1; entry <= this.count; entry += 1) {
-      this.slots[this.slotOf(this.hashes, (entry - 1) * HASH_BYTES)] = entry;
+      this.slots[this.slotOf(this.hashes, (entry - 1) * this.hashBytes)] = entry;
     }
   }
 }

@@ -4,124 +4,132 @@
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { DamagedFile } from './errors';
-import { CHUNK_PAGES, forEachPage, ZERO_PAGE } from './file-pages';
+import { forEachPage, ZERO_PAGE } from './file-pages';
 import { ImageReader } from './image-blocks';
-import type { PackFile } from './pack-format';
-import { PackSet } from './pack-reader';
-import { HASH_BYTES, IMAGE, PAGE_BYTES, type Extent } from './page-map';
+import { pagesOf, type PackFile } from './pack-format';
+import { decodeSegment, PackSet } from './pack-reader';
+import { cutExtents, DIGEST_BYTES, GROUP_PAGES, IMAGE, PAGE_BYTES, type Extent } from './page-map';
+import { readMap, type StoredMap } from './live-pages';
+import { WRITE_WORDS, type PlannedImagePages, type PlannedSegment } from './restore-plan';
 
-/** Where the pages of extents are. */
-export interface PageSources {
-  /** By position, as extents name them. */
+/** A segment of a plan, with the memory of those that it has as prefix. */
+export interface SegmentTask extends Omit<PlannedSegment, 'prefix' | 'kept'> {
+  readonly prefix: readonly {
+    readonly memory: SharedArrayBuffer;
+    readonly page: number;
+    readonly pages: number;
+  }[];
+  /** Where others find what was decoded. */
+  readonly memory: SharedArrayBuffer | undefined;
+  /** The files of the µVM. */
+  readonly paths: readonly string[];
+}
+
+/** Pages from the image, to be copied into a file. */
+export interface ImageTask extends PlannedImagePages {
+  readonly imagePath: string;
+  readonly path: string;
+}
+
+/** Where a file of a µVM is stored. */
+export interface StoredFileTask {
+  readonly map: StoredMap;
+  /** By position, as the map names them. */
   readonly packs: readonly PackFile[];
   /** The base file of the image. */
-  readonly imagePath: string | undefined;
-  /** The hashes of the page map that the extents are from. */
-  readonly imageHashes: Uint8Array;
+  readonly imagePath: string;
 }
 
-export interface WriteTask extends PageSources {
-  readonly extents: readonly Extent[];
-  /** An existing file; its pages outside the extents are left alone. */
+export interface CompareTask extends StoredFileTask {
   readonly path: string;
 }
 
-export interface CompareTask extends PageSources {
-  readonly extents: readonly Extent[];
-  readonly path: string;
-  readonly sizeBytes: number;
-}
-
-/** Opens packs and the image as they are first needed. */
-class Sources {
-  private readonly set = new PackSet();
-  private image: ImageReader | undefined;
-
-  constructor(private readonly sources: PageSources) {}
-
-  /** Fills `into` with the pages of an extent from `first` on. */
-  read(extent: Extent, first: number, into: Buffer): void {
-    const pages = into.length / PAGE_BYTES;
-    if (extent.pack === IMAGE) {
-      const { imagePath, imageHashes } = this.sources;
-      if (imagePath === undefined) throw new DamagedFile('the image', 'it is not known where it is');
-      this.image ??= new ImageReader(imagePath);
-      const from = (extent.hash + first) * HASH_BYTES;
-      this.image.read(extent.packPage + first, into, imageHashes.subarray(from, from + pages * HASH_BYTES));
-      return;
-    }
-    const file = this.sources.packs[extent.pack];
-    if (file === undefined) throw new RangeError(`no pack ${extent.pack}`);
-    const reader = this.set.reader(file);
-    for (let page = 0; page < pages; page += 1) {
-      reader.read(extent.packPage + first + page, into, page * PAGE_BYTES);
-    }
-  }
-
-  close(): void {
-    this.set.close();
-    this.image?.close();
-  }
-}
-
-/** Writes the pages of the extents to their places in a file, each checked against its hash. */
-export function write(task: WriteTask): { pages: number } {
-  const sources = new Sources(task);
-  const fd = openSync(task.path, 'r+');
-  const run = Buffer.alloc(CHUNK_PAGES * PAGE_BYTES);
-  let filled = 0;
-  let runPage = 0;
-  let pages = 0;
-  const flush = (): void => {
-    const at = runPage * PAGE_BYTES;
-    for (let done = 0; done < filled;) done += writeSync(fd, run, done, filled - done, at + done);
-    filled = 0;
-  };
+/** Decodes a segment, checked, and writes its pages to where they belong. */
+export function writeSegment(task: SegmentTask): { pages: number } {
+  const into =
+    task.memory === undefined
+      ? Buffer.allocUnsafeSlow(task.pages * PAGE_BYTES)
+      : Buffer.from(task.memory, 0, task.pages * PAGE_BYTES);
+  const pack = open(task.pack.path);
   try {
-    for (const extent of task.extents) {
-      if (extent.filePage !== runPage + filled / PAGE_BYTES) flush();
-      for (let done = 0; done < extent.pages;) {
-        if (filled === run.length) flush();
-        if (filled === 0) runPage = extent.filePage + done;
-        const count = Math.min(extent.pages - done, (run.length - filled) / PAGE_BYTES);
-        sources.read(extent, done, run.subarray(filled, filled + count * PAGE_BYTES));
-        filled += count * PAGE_BYTES;
-        done += count;
-      }
-      pages += extent.pages;
+    decodeSegment(pack, task.pack.path, task, prefixOf(task), into);
+  } finally {
+    closeSync(pack);
+  }
+  const fds = new Map<number, number>();
+  let pages = 0;
+  try {
+    for (let at = 0; at < task.writes.length; at += WRITE_WORDS) {
+      const [file = 0, to = 0, from = 0, count = 0] = task.writes.subarray(at, at + WRITE_WORDS);
+      const fd = fds.get(file) ?? openSync(task.paths[file] ?? '', 'r+');
+      fds.set(file, fd);
+      writeAll(fd, into.subarray(from * PAGE_BYTES, (from + count) * PAGE_BYTES), to * PAGE_BYTES);
+      pages += count;
     }
-    flush();
+    return { pages };
+  } finally {
+    for (const fd of fds.values()) closeSync(fd);
+  }
+}
+
+function open(path: string): number {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    throw new DamagedFile(path, 'cannot be opened', { cause: error });
+  }
+}
+
+function prefixOf({ prefix }: SegmentTask): Buffer | undefined {
+  if (prefix.length === 0) return undefined;
+  const into = Buffer.allocUnsafeSlow(pagesOf(prefix) * PAGE_BYTES);
+  let at = 0;
+  for (const { memory, page, pages } of prefix) {
+    at += Buffer.from(memory, page * PAGE_BYTES, pages * PAGE_BYTES).copy(into, at);
+  }
+  return into;
+}
+
+function writeAll(fd: number, data: Buffer, position: number): void {
+  for (let done = 0; done < data.length;) {
+    done += writeSync(fd, data, done, data.length - done, position + done);
+  }
+}
+
+/** Copies pages from the image, checked, to where they belong. */
+export function writeImagePages({ imagePath, path, groups }: ImageTask): { pages: number } {
+  const image = new ImageReader(imagePath);
+  const fd = openSync(path, 'r+');
+  let pages = 0;
+  try {
+    for (const { extents, digest } of groups) {
+      const content = image.group(extents, digest);
+      let at = 0;
+      for (const { filePage, pages: count } of extents) {
+        writeAll(fd, content.subarray(at, at + count * PAGE_BYTES), filePage * PAGE_BYTES);
+        at += count * PAGE_BYTES;
+        pages += count;
+      }
+    }
     return { pages };
   } finally {
     closeSync(fd);
-    sources.close();
+    image.close();
   }
 }
 
-/** Reads every page of a pack. */
-export function check(file: PackFile): { pages: number } {
-  const set = new PackSet();
-  try {
-    const reader = set.reader(file);
-    const page = Buffer.alloc(PAGE_BYTES);
-    for (let position = 0; position < reader.pages; position += 1) reader.read(position, page, 0);
-    return { pages: reader.pages };
-  } finally {
-    set.close();
-  }
-}
-
-/** Reads every page of extents, from packs and the image. */
-export function readAll(task: PageSources & { readonly extents: readonly Extent[] }): { pages: number } {
+/**
+ * Checks a page map, and the pages from the image that it vouches for; packs have to be checked by themselves.
+ * @throws DamagedFile
+ */
+export function checkMap(task: StoredFileTask): { pages: number } {
+  const { extents, imageDigests } = readMap(task.map, task.packs.length);
   const sources = new Sources(task);
-  const page = Buffer.alloc(PAGE_BYTES);
-  let pages = 0;
   try {
-    for (const extent of task.extents) {
-      for (let done = 0; done < extent.pages; done += 1) sources.read(extent, done, page);
-      pages += extent.pages;
-    }
-    return { pages };
+    for (const extent of extents) sources.checkBounds(extent);
+    const fromImage = extents.filter((extent) => extent.pack === IMAGE);
+    sources.checkImagePages(fromImage, imageDigests);
+    return { pages: pagesOf(fromImage) };
   } finally {
     sources.close();
   }
@@ -129,15 +137,16 @@ export function readAll(task: PageSources & { readonly extents: readonly Extent[
 
 /** Checks a written-out file against the pages it was made of: extents equal, everything else zero. */
 export function compare(task: CompareTask): { pages: number } {
+  const { extents } = readMap(task.map, task.packs.length);
   const sources = new Sources(task);
   const stored = Buffer.alloc(PAGE_BYTES);
   try {
     let position = 0;
     const size = forEachPage(task.path, (page, number) => {
-      let extent = task.extents[position];
+      let extent = extents[position];
       while (extent !== undefined && extent.filePage + extent.pages <= number) {
         position += 1;
-        extent = task.extents[position];
+        extent = extents[position];
       }
       let expected = ZERO_PAGE;
       if (extent !== undefined && extent.filePage <= number) {
@@ -146,9 +155,52 @@ export function compare(task: CompareTask): { pages: number } {
       }
       if (!page.equals(expected)) throw new DamagedFile(task.path, `page ${number} is not what was stored`);
     });
-    if (size !== task.sizeBytes) throw new DamagedFile(task.path, `has ${size} bytes, not ${task.sizeBytes}`);
+    const { sizeBytes } = task.map;
+    if (size !== sizeBytes) throw new DamagedFile(task.path, `has ${size} bytes, not ${sizeBytes}`);
     return { pages: Math.ceil(size / PAGE_BYTES) };
   } finally {
     sources.close();
+  }
+}
+
+/** Opens packs and the image as they are first needed. */
+class Sources {
+  private readonly set = new PackSet();
+  private opened: ImageReader | undefined;
+
+  constructor(private readonly task: StoredFileTask) {}
+
+  /** Reads the page at `offset` of an extent; one from the image unchecked. */
+  read(extent: Extent, offset: number, into: Buffer): void {
+    if (extent.pack === IMAGE) {
+      this.image().read(extent.packPage + offset, into);
+      return;
+    }
+    const file = this.task.packs[extent.pack];
+    if (file === undefined) throw new RangeError(`no pack ${extent.pack}`);
+    this.set.reader(file).read(extent.packPage + offset, into, 0);
+  }
+
+  checkBounds({ pack, packPage, pages }: Extent): void {
+    const file = pack === IMAGE ? undefined : this.task.packs[pack];
+    if (file !== undefined && packPage + pages > this.set.reader(file).pages) {
+      throw new DamagedFile(this.task.map.path, `refers beyond the end of ${file.path}`);
+    }
+  }
+
+  checkImagePages(fromImage: readonly Extent[], digests: Uint8Array): void {
+    cutExtents(fromImage, GROUP_PAGES).forEach((group, number) => {
+      this.image().group(group, digests.subarray(number * DIGEST_BYTES, (number + 1) * DIGEST_BYTES));
+    });
+  }
+
+  close(): void {
+    this.set.close();
+    this.opened?.close();
+  }
+
+  private image(): ImageReader {
+    this.opened ??= new ImageReader(this.task.imagePath);
+    return this.opened;
   }
 }

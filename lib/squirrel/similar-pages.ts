@@ -8,7 +8,9 @@ const WINDOW_WORDS = 8;
 /** A window every 128 bytes. */
 const STRIDE_WORDS = 32;
 const PAGE_WORDS = PAGE_BYTES / 4;
-const CANDIDATES = 3;
+const CANDIDATES = 2;
+/** One window may be in common by chance, as with other pages that share its slot. */
+const MIN_VOTES = 2;
 
 /** Pages by what they have in common. */
 export class SimilarPages {
@@ -35,6 +37,7 @@ export class SimilarPages {
       if (entry !== 0) this.votes.set(entry - 1, (this.votes.get(entry - 1) ?? 0) + 1);
     });
     return [...this.votes]
+      .filter(([, votes]) => votes >= MIN_VOTES)
       .sort(([, a], [, b]) => b - a)
       .slice(0, CANDIDATES)
       .map(([number]) => number);

@@ -5,7 +5,7 @@
  * first; whatever no manifest refers to is a leftover and goes at the next opportunity. Several processes may use one
  * cache: changes are made under a lock, reads need none.
  */
-import { access, mkdir, readdir, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -25,12 +25,12 @@ import {
   type UvmManifest,
 } from './manifest';
 import { Materialiser } from './materialiser';
-import { IMAGE } from './page-map';
 import type { CacheLimits, SquirrelOptions } from './options';
 import { Records } from './records';
 import { Room, type CacheBudget } from './room';
 import { WorkerPool } from './worker-pool';
-import type { StoredPages } from './store';
+import { makePack } from './packing';
+import type { StorePlan } from './store';
 import type { FileUsage } from './usage';
 
 /** A µVM that was just baked: its description and its files, which the cache copies from. */
@@ -73,12 +73,16 @@ export type UvmUsage = Readonly<Record<UvmFileName, FileUsage>>;
 
 /** Why a µVM is not offered between its bake and its proof. */
 const NOT_PROVEN = 'it has not been proven by a test clone';
+/** Of the time that storing a µVM takes: the rest is compressing. */
+const PLAN_SHARE = 0.2;
 /** Another process that stores a µVM holds the lock for seconds. */
 const LOCK_WAIT_MS = 120_000;
 
 /** The µVMs of this host, in one directory. */
 export class Squirrel {
   private readonly workers = new WorkerPool();
+  /** For what no boot waits for; boots do not wait for it either. */
+  private readonly background = new WorkerPool({ niceness: 5 });
   private readonly materialiser: Materialiser;
   private readonly records: Records;
   private readonly collector: Collector;
@@ -94,7 +98,7 @@ export class Squirrel {
     this.room = new Room(layout, limits, logger);
     this.materialiser = new Materialiser(layout, this.workers, this.room);
     this.records = new Records(layout);
-    this.collector = new Collector(layout, this.records, this.workers, logger);
+    this.collector = new Collector(layout, this.records, this.background, logger);
   }
 
   /** Opens the cache, creating it if need be, and removes what crashed processes left in it. */
@@ -147,14 +151,20 @@ export class Squirrel {
           'a µVM',
         );
         const imagePath = await this.imageIfThere(draft.description.image.id);
-        const stored = await this.workers.run('store', { files, packs, imagePath, packPath }, onProgress);
-        const manifest = manifestOf(draft.description, stored);
-        if (stored.newPack === null) await unlink(packPath);
-        else await publish(packPath, this.layout.pack(stored.newPack.id));
+        const plan = await this.background.run('planStore', { files, packs, imagePath }, (percent) =>
+          onProgress?.(percent * PLAN_SHARE),
+        );
+        const newPack =
+          plan.newPack &&
+          (await makePack(this.background, plan.newPack, packPath, (share) =>
+            onProgress?.(100 * (PLAN_SHARE + share * (1 - PLAN_SHARE))),
+          ));
+        const manifest = manifestOf(draft.description, plan, newPack);
+        if (newPack !== null) await publish(packPath, this.layout.pack(newPack.id));
         for (const [position, file] of UVM_FILES.entries()) {
           const path = await ownedPath(this.layout.staging);
           temporary.push(path);
-          await writeSynced(path, stored.files[position]?.map ?? new Uint8Array());
+          await writeSynced(path, plan.files[position]?.map ?? new Uint8Array());
           await publish(path, this.layout.map(manifest.files[file].map));
         }
         await this.records.writeQuarantine(manifest, NOT_PROVEN);
@@ -270,15 +280,14 @@ export class Squirrel {
       }
     };
     for (const file of UVM_FILES) {
-      await attempt(async () => {
-        const map = await this.materialiser.map(manifest, file);
-        const extents = map.extents.filter((extent) => extent.pack === IMAGE);
-        const sources = this.materialiser.sources(manifest, map);
-        return (await this.workers.run('readAll', { ...sources, extents })).pages;
-      });
+      await attempt(
+        async () => (await this.background.run('checkMap', this.materialiser.stored(manifest, file))).pages,
+      );
     }
     for (const id of manifest.packs) {
-      await attempt(async () => (await this.workers.run('check', { id, path: this.layout.pack(id) })).pages);
+      await attempt(
+        async () => (await this.background.run('check', { id, path: this.layout.pack(id) })).pages,
+      );
     }
     if (problems.length === 0) problems.push(...(await this.materialiser.compare(manifest)));
     if (problems.length > 0 && (await this.movedSince(manifest))) return await this.verify(key);
@@ -292,7 +301,7 @@ export class Squirrel {
     const others = (await this.list()).flatMap((entry) =>
       entry.key === key || entry.state === 'unreadable' ? [] : [storedUvm(this.layout, entry.manifest)],
     );
-    const [ram, disk, state] = await this.workers.run('usage', {
+    const [ram, disk, state] = await this.background.run('usage', {
       uvm: storedUvm(this.layout, manifest),
       others,
     });
@@ -325,6 +334,7 @@ export class Squirrel {
   async close(): Promise<void> {
     await this.changes;
     await this.workers.close();
+    await this.background.close();
   }
 
   /** Runs a change after those before it, while no other process changes the cache. */
@@ -400,19 +410,23 @@ function ignoreMissing(error: unknown): void {
   if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
 }
 
-function manifestOf(description: UvmDescription, stored: StoredPages): UvmManifest {
+function manifestOf(
+  description: UvmDescription,
+  plan: StorePlan,
+  newPack: { id: string; bytes: number } | null,
+): UvmManifest {
   const file = (position: number): UvmManifest['files']['ram'] => {
-    const pages = stored.files[position];
-    if (pages === undefined) throw new RangeError(`file ${position} was not stored`);
-    const { map, ...counts } = pages;
+    const planned = plan.files[position];
+    if (planned === undefined) throw new RangeError(`file ${position} was not stored`);
+    const { map, ...counts } = planned;
     return { ...counts, map: sha256(map) };
   };
-  const maps = stored.files.reduce((sum, { map }) => sum + map.length, 0);
+  const maps = plan.files.reduce((sum, { map }) => sum + map.length, 0);
   return {
     ...description,
     files: { ram: file(0), disk: file(1), state: file(2) },
-    packs: [...stored.packIds],
-    addedBytes: (stored.newPack?.bytes ?? 0) + maps,
+    packs: plan.packs.flatMap((id) => id ?? newPack?.id ?? []),
+    addedBytes: (newPack?.bytes ?? 0) + maps,
   };
 }
 

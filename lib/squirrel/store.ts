@@ -1,18 +1,25 @@
 /**
- * Stores files of a µVM: zero pages nowhere, pages of the image as references to it, pages that some pack has as
- * references to that, the rest in a new pack, in the order they are met; those that resemble a page of a pack that the
- * µVM shares most with, or of the new one, as the difference to it. Synchronous: for worker threads only.
+ * Plans how the files of a µVM are stored: zero pages nowhere, pages of the image as references to it, pages that some
+ * pack has as references to that, the rest as segments of a new pack. Each segment gets as its prefix the pages that
+ * resemble its own in the packs that the µVM shares most with. Synchronous: for worker threads only.
  */
 import { closeSync, openSync } from 'node:fs';
-import { encodeBlock, encodeBound } from 'lz4';
 import { DamagedFile } from './errors';
 import { forEachPage, readAt, ZERO_PAGE } from './file-pages';
-import { BlockFinder } from './image-blocks';
-import { pageHash, REFERABLE_PAGES, xorPage, type PackFile, type Reference } from './pack-format';
+import { BlockFinder, ImageReader } from './image-blocks';
+import {
+  MAX_BASES,
+  MAX_PREFIX_PAGES,
+  pageHash,
+  SEGMENT_PAGES,
+  toRuns,
+  type PackFile,
+  type PrefixRun,
+} from './pack-format';
 import { PackSet, type PackReader } from './pack-reader';
-import { PackWriter } from './pack-writer';
-import { HASH_BYTES, PAGE_BYTES, PageMapBuilder } from './page-map';
-import { PageTable } from './page-table';
+import type { EncodeTask, PageSource } from './pack-writer';
+import { IMAGE, PAGE_BYTES, PAGE_HASH_BYTES, PageMapBuilder } from './page-map';
+import { PageTable, STRONG_HASH_BYTES } from './page-table';
 import { SimilarPages } from './similar-pages';
 
 export interface StoreTask {
@@ -22,11 +29,20 @@ export interface StoreTask {
   readonly packs: readonly PackFile[];
   /** The base file of the image, if its blocks may be referred to. */
   readonly imagePath: string | undefined;
-  /** Where the pack of new pages is written. */
-  readonly packPath: string;
 }
 
-export interface StoredPages {
+/** A pack that is to be made. */
+export interface PlannedPack {
+  readonly segments: readonly EncodeTask[];
+  /** Names of the base packs. */
+  readonly bases: readonly string[];
+  readonly pages: number;
+  /** PAGE_HASH_BYTES per page. */
+  readonly hashes: Uint8Array;
+}
+
+/** How a µVM is stored. */
+export interface StorePlan {
   /** Per file of the task. */
   readonly files: readonly {
     map: Uint8Array;
@@ -35,24 +51,20 @@ export interface StoredPages {
     imagePages: number;
     newPages: number;
   }[];
-  /** Packs that the maps need: first those they refer to, by position, then those that these are differences to. */
-  readonly packIds: readonly string[];
-  /** The pack that was written, or null when no page was new (there is no file then). */
-  readonly newPack: { id: string; bytes: number } | null;
+  /** Packs that the maps need, null for the new one: those they refer to, by position, then those that these build on. */
+  readonly packs: readonly (string | null)[];
+  /** Null when no page is new. */
+  readonly newPack: PlannedPack | null;
 }
 
-/** Packs whose pages new ones may be stored as differences to. */
-const MAX_BASE_PACKS = 2;
 /** A pack with fewer pages in common is of another suite: no page of it would help. */
 const MIN_COMMON_PAGES = 32;
-/** A difference has to be this much smaller, for each one costs a second page when it is read. */
-const WORTH = 0.85;
 
 /** Hashes of a µVM's pages that are not zero, in order of file and page, and where equal ones are. */
 class DraftPages {
-  readonly files: { sizeBytes: number; numbers: number[] }[] = [];
+  readonly files: { path: string; sizeBytes: number; numbers: number[] }[] = [];
   readonly hashes: Buffer[] = [];
-  readonly unique = new PageTable();
+  readonly unique = new PageTable(STRONG_HASH_BYTES);
   readonly finder = new BlockFinder();
 
   constructor(paths: readonly string[], progress: (share: number) => void) {
@@ -61,96 +73,83 @@ class DraftPages {
       const sizeBytes = forEachPage(path, (page, number, pages) => {
         if (number % 16384 === 0) progress((position + number / pages) / paths.length);
         if (page.equals(ZERO_PAGE)) return;
-        const digest = pageHash(page);
+        const digest = pageHash(page, STRONG_HASH_BYTES);
         this.unique.add(digest, 0, { pack: 0, page: this.hashes.length });
         this.hashes.push(digest);
         this.finder.want(page);
         numbers.push(number);
       });
-      this.files.push({ sizeBytes, numbers });
+      this.files.push({ path, sizeBytes, numbers });
     });
   }
 }
 
-/** Runs a StoreTask. `progress` is told percent. */
-export function store(task: StoreTask, progress: (percent: number) => void): StoredPages {
+/** Runs a StoreTask. `progress` is told percent of the planning. */
+export function planStore(task: StoreTask, progress: (percent: number) => void): StorePlan {
   const set = new PackSet();
-  const draft = new DraftPages(task.files, (share) => progress(share * 10));
-  const blocks =
-    task.imagePath === undefined
-      ? new Float64Array(draft.hashes.length).fill(-1)
-      : draft.finder.find(task.imagePath, draft.unique, draft.hashes.length, (share) =>
-          progress(10 + share * 20),
-        );
-  const readers = task.packs.map((file) => openSound(set, file));
-  const { table, common } = knownPages(readers, draft, blocks);
-  const bases = pickBases(readers, common);
-  const own = task.packs.length;
-  const writer = new PackWriter(
-    task.packPath,
-    bases.map((base) => task.packs[base]?.id ?? ''),
-  );
+  const image = task.imagePath === undefined ? undefined : new ImageReader(task.imagePath);
   const fds: number[] = [];
-  const newPages: { fd: number; number: number }[] = [];
-  const differences = new Differences(
-    bases.flatMap((base) => readers[base] ?? []),
-    draft.hashes.length,
-    (position, into) => {
-      const source = newPages[position];
-      if (source !== undefined) readPage(source.fd, source.number, into);
-    },
-  );
   try {
-    for (const path of task.files) fds.push(openSync(path, 'r'));
+    const draft = new DraftPages(task.files, (share) => progress(share * 40));
+    const blocks =
+      task.imagePath === undefined
+        ? new Float64Array(draft.hashes.length).fill(-1)
+        : draft.finder.find(task.imagePath, draft.unique, draft.hashes.length, (share) =>
+            progress(40 + share * 30),
+          );
+    const readers = task.packs.map((file) => openSound(set, file));
+    const known = new KnownPages(readers, draft, blocks);
+    const bases = pickBases(readers, known.common);
+    const own = task.packs.length;
+    const pack = new PackPlanner(bases.flatMap((base) => readers[base] ?? []));
+    const page = Buffer.alloc(PAGE_BYTES);
     let position = 0;
-    const stored = draft.files.map(({ sizeBytes, numbers }, file) => {
-      const path = task.files[file] ?? '';
-      const fd = fds[file] ?? -1;
+    const stored = draft.files.map(({ path, sizeBytes, numbers }) => {
+      const fd = openSync(path, 'r');
+      fds.push(fd);
       const map = new PageMapBuilder();
-      const before = writer.pages;
-      const page = Buffer.alloc(PAGE_BYTES);
+      const fromImage: Buffer[] = [];
+      const before = pack.pages;
       for (const number of numbers) {
-        if (position % 256 === 0) progress(30 + (position / draft.hashes.length) * 70);
+        if (position % 256 === 0) progress(70 + (position / draft.hashes.length) * 30);
         const digest = draft.hashes[position] ?? ZERO_PAGE;
         const block = blocks[draft.unique.find(digest)?.page ?? position] ?? -1;
         position += 1;
         if (block >= 0) {
-          map.addImage(number, block, digest);
+          map.add(number, IMAGE, block);
+          fromImage.push(digest);
           continue;
         }
-        let place = table.find(digest);
+        let place = known.own.find(digest);
         if (place === undefined) {
           readPage(fd, number, page);
-          // The guest that owns these files is gone; whoever changed them since would be stored under a wrong hash.
-          if (!pageHash(page).equals(digest)) throw new DamagedFile(path, 'changed while it was stored');
-          const { bytes, reference } = differences.best(page);
-          place = { pack: own, page: writer.append(bytes, digest, reference) };
-          table.add(digest, 0, place);
-          newPages.push({ fd, number });
-          if (reference === undefined) differences.addOwn(page, place.page);
+          const there = known.find(page, digest);
+          place = there ?? { pack: own, page: pack.append(path, number, page, digest) };
+          known.own.add(digest, 0, place);
         }
         map.add(number, place.pack, place.page);
       }
-      const { imagePages } = map;
-      return { map, sizeBytes, pages: numbers.length, imagePages, newPages: writer.pages - before };
+      const imageDigests = image?.digests(map.imageExtents(), fromImage) ?? Buffer.alloc(0);
+      const newPages = pack.pages - before;
+      return { map, imageDigests, sizeBytes, pages: numbers.length, imagePages: map.imagePages, newPages };
     });
-    const newPack = writer.finish();
     const packs = [...new Set(stored.flatMap((file) => file.map.packsInUse()))];
-    const order = new Map(packs.map((pack, at) => [pack, at]));
-    const ids = packs.map((pack) => task.packs[pack]?.id ?? newPack.id);
-    const needed = packs.flatMap((pack) =>
-      pack === own ? bases.map((base) => task.packs[base]?.id ?? '') : baseIds(readers[pack]),
+    const order = new Map(packs.map((number, at) => [number, at]));
+    const nameOf = (number: number): string | null => task.packs[number]?.id ?? null;
+    const needed = packs.flatMap((number): readonly (string | null)[] =>
+      number === own ? bases.map(nameOf) : (readers[number]?.index.bases ?? []),
     );
     return {
-      files: stored.map(({ map, ...file }) => ({ ...file, map: map.serialise(order) })),
-      packIds: [...new Set([...ids, ...needed])],
-      newPack: packs.includes(own) ? newPack : null,
+      files: stored.map(({ map, imageDigests, ...file }) => ({
+        ...file,
+        map: map.serialise(order, imageDigests),
+      })),
+      packs: [...new Set([...packs.map(nameOf), ...needed])],
+      newPack: pack.pages === 0 ? null : pack.finish(bases.flatMap((base) => task.packs[base] ?? [])),
     };
-  } catch (error) {
-    writer.abandon();
-    throw error;
   } finally {
     for (const fd of fds) closeSync(fd);
+    image?.close();
     set.close();
   }
 }
@@ -158,10 +157,6 @@ export function store(task: StoreTask, progress: (percent: number) => void): Sto
 /** A page of a file; what is beyond the file's end is zero. */
 function readPage(fd: number, number: number, into: Buffer): void {
   into.fill(0, readAt(fd, into, number * PAGE_BYTES));
-}
-
-function baseIds(reader: PackReader | undefined): string[] {
-  return (reader?.bases ?? []).map((base) => base.id);
 }
 
 /** A pack whose index is sound, and those of its base packs; another is nothing to refer to. */
@@ -176,97 +171,146 @@ function openSound(set: PackSet, file: PackFile): PackReader | undefined {
   }
 }
 
-/** The pages of all packs by hash, and per pack how many of the draft's it has that the image does not have. */
-function knownPages(
-  readers: readonly (PackReader | undefined)[],
-  draft: DraftPages,
-  blocks: Float64Array,
-): { table: PageTable; common: number[] } {
-  const table = new PageTable();
-  const common = readers.map((reader, pack) => {
-    let count = 0;
-    for (let page = 0; page < (reader?.pages ?? 0); page += 1) {
-      const hashes = reader?.hashes ?? ZERO_PAGE;
-      table.add(hashes, page * HASH_BYTES, { pack, page });
-      const place = draft.unique.find(hashes, page * HASH_BYTES);
-      if (place !== undefined && (blocks[place.page] ?? -1) < 0) count += 1;
+/** Pages that need not be stored any more: those of all packs, and those met before. */
+class KnownPages {
+  readonly own = new PageTable(STRONG_HASH_BYTES);
+  /** Per pack how many of the draft's pages it has that the image does not have. */
+  readonly common: readonly number[];
+  private readonly table = new PageTable(PAGE_HASH_BYTES);
+  private readonly found = Buffer.alloc(PAGE_BYTES);
+
+  constructor(
+    private readonly readers: readonly (PackReader | undefined)[],
+    draft: DraftPages,
+    blocks: Float64Array,
+  ) {
+    const wanted = new PageTable(PAGE_HASH_BYTES);
+    draft.hashes.forEach((digest, page) => {
+      if ((blocks[draft.unique.find(digest)?.page ?? page] ?? -1) < 0)
+        wanted.add(digest, 0, { pack: 0, page });
+    });
+    this.common = readers.map((reader, pack) => {
+      let count = 0;
+      for (let page = 0; page < (reader?.pages ?? 0); page += 1) {
+        const hashes = reader?.index.hashes ?? ZERO_PAGE;
+        this.table.add(hashes, page * PAGE_HASH_BYTES, { pack, page });
+        if (wanted.find(hashes, page * PAGE_HASH_BYTES) !== undefined) count += 1;
+      }
+      return count;
+    });
+  }
+
+  /** Where a pack has this page: compared byte by byte, since its hash in the pack is short. */
+  find(page: Buffer, digest: Buffer): { pack: number; page: number } | undefined {
+    const place = this.table.find(digest);
+    const reader = place && this.readers[place.pack];
+    if (place === undefined || reader === undefined) return undefined;
+    try {
+      reader.read(place.page, this.found, 0);
+    } catch (error) {
+      if (error instanceof DamagedFile) return undefined;
+      throw error;
     }
-    return count;
-  });
-  return { table, common };
+    return this.found.equals(page) ? place : undefined;
+  }
 }
 
-/** Positions of the packs that most pages are in common with. */
+/** Positions of the packs that most pages are in common with; those that build on others themselves cannot be built on. */
 function pickBases(readers: readonly (PackReader | undefined)[], common: readonly number[]): number[] {
   return common
     .map((count, pack) => ({ count, pack }))
-    .filter(({ count, pack }) => count >= MIN_COMMON_PAGES && readers[pack] !== undefined)
+    .filter(({ count, pack }) => count >= MIN_COMMON_PAGES && readers[pack]?.bases.length === 0)
     .sort((a, b) => b.count - a.count)
-    .slice(0, MAX_BASE_PACKS)
+    .slice(0, MAX_BASES)
     .map(({ pack }) => pack);
 }
 
-/** Chooses how a new page is stored: as it is, or as its difference to a page that is stored as it is. */
-class Differences {
+/** Collects new pages into segments. */
+class PackPlanner {
+  pages = 0;
   private readonly similar: SimilarPages;
-  private readonly places: Reference[] = [];
-  private readonly packed = Buffer.alloc(encodeBound(PAGE_BYTES));
-  private readonly attempt = Buffer.alloc(PAGE_BYTES);
-  private readonly smallest = Buffer.alloc(PAGE_BYTES);
+  /** Of the pages of the bases, in the order of their numbers in `similar`. */
+  private readonly places: { base: number; page: number }[] = [];
+  private readonly segments: { sources: PageSource[]; prefix: PrefixRun[] }[] = [];
+  private readonly hashes: Buffer[] = [];
+  private sources: { path: string; numbers: number[] }[] = [];
+  private best = new Set<number>();
+  private second = new Set<number>();
 
-  constructor(
-    private readonly bases: readonly PackReader[],
-    pages: number,
-    /** Reads a page of the new pack from where it came from. */
-    private readonly readOwn: (position: number, into: Buffer) => void,
-  ) {
-    this.similar = new SimilarPages(bases.reduce((sum, base) => sum + base.pages, pages));
+  constructor(bases: readonly PackReader[]) {
+    this.similar = new SimilarPages(bases.reduce((sum, base) => sum + base.pages, 0));
     const page = Buffer.alloc(PAGE_BYTES);
     bases.forEach((reader, base) => {
-      for (let position = 0; position < Math.min(reader.pages, REFERABLE_PAGES); position += 1) {
-        if (reader.reference(position) !== undefined) continue;
-        reader.copyStored(position, page, 0);
-        this.add(page, { base, page: position });
+      try {
+        for (let position = 0; position < reader.pages; position += 1) {
+          reader.read(position, page, 0);
+          this.similar.add(page, this.places.length);
+          this.places.push({ base, page: position });
+        }
+      } catch (error) {
+        // What cannot be read is not built on.
+        if (!(error instanceof DamagedFile)) throw error;
       }
     });
   }
 
-  /** A page of the new pack that was stored as it is. */
-  addOwn(page: Buffer, position: number): void {
-    if (position >= REFERABLE_PAGES) return;
-    this.add(page, { base: undefined, page: position });
-  }
-
-  /** What to store for a page; the bytes are valid until the next call. */
-  best(page: Buffer): { bytes: Buffer; reference: Reference | undefined } {
-    let limit = this.cost(page) * WORTH;
-    let reference: Reference | undefined;
-    for (const number of this.similar.candidates(page)) {
-      const place = this.places[number];
-      if (place === undefined) continue;
-      this.load(place, this.attempt);
-      xorPage(this.attempt, 0, page, 0);
-      const cost = this.cost(this.attempt);
-      if (cost >= limit) continue;
-      limit = cost;
-      reference = place;
-      this.attempt.copy(this.smallest);
+  /** Adds a page; returns its position in the pack. */
+  append(path: string, number: number, page: Buffer, digest: Buffer): number {
+    let source = this.sources.at(-1);
+    if (source?.path !== path) {
+      source = { path, numbers: [] };
+      this.sources.push(source);
     }
-    return { bytes: reference === undefined ? page : this.smallest, reference };
+    source.numbers.push(number);
+    this.hashes.push(digest);
+    if (this.places.length > 0) {
+      const [best, second] = this.similar.candidates(page);
+      if (best !== undefined) this.best.add(best);
+      if (second !== undefined) this.second.add(second);
+    }
+    this.pages += 1;
+    if (this.pages % SEGMENT_PAGES === 0) this.flush();
+    return this.pages - 1;
   }
 
-  private add(page: Buffer, place: Reference): void {
-    this.similar.add(page, this.places.length);
-    this.places.push(place);
+  finish(bases: readonly PackFile[]): PlannedPack {
+    this.flush();
+    const hashes = Buffer.alloc(this.pages * PAGE_HASH_BYTES);
+    this.hashes.forEach((digest, page) => digest.copy(hashes, page * PAGE_HASH_BYTES, 0, PAGE_HASH_BYTES));
+    return {
+      segments: this.segments.map((segment, number) => {
+        const from = number * SEGMENT_PAGES * PAGE_HASH_BYTES;
+        // A copy, for a part of a buffer goes to another thread with the whole buffer.
+        const its = Uint8Array.prototype.slice.call(hashes, from, from + SEGMENT_PAGES * PAGE_HASH_BYTES);
+        return { ...segment, bases, hashes: its };
+      }),
+      bases: bases.map((base) => base.id),
+      pages: this.pages,
+      hashes,
+    };
   }
 
-  private load({ base, page }: Reference, into: Buffer): void {
-    if (base === undefined) this.readOwn(page, into);
-    else this.bases[base]?.read(page, into, 0);
+  private flush(): void {
+    if (this.sources.length === 0) return;
+    const sources = this.sources.map(({ path, numbers }) => ({
+      kind: 'file' as const,
+      path,
+      numbers: Uint32Array.from(numbers),
+    }));
+    this.segments.push({ sources, prefix: this.prefix() });
+    this.sources = [];
+    this.best = new Set();
+    this.second = new Set();
   }
 
-  /** Bytes that a page takes by itself: a good guess of what it takes in its frame. */
-  private cost(page: Buffer): number {
-    return encodeBlock(page, this.packed) || PAGE_BYTES;
+  /** The pages that resemble those of this segment, in the order in which their packs have them. */
+  private prefix(): PrefixRun[] {
+    const chosen = [...new Set([...this.best, ...this.second])].slice(0, MAX_PREFIX_PAGES);
+    const places = chosen.sort((a, b) => a - b).flatMap((number) => this.places[number] ?? []);
+    const bases = [...new Set(places.map(({ base }) => base))];
+    return bases.flatMap((base) => {
+      const pages = places.filter((place) => place.base === base).map(({ page }) => page);
+      return toRuns(pages).map((run) => ({ base, ...run }));
+    });
   }
 }

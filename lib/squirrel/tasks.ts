@@ -1,27 +1,51 @@
 /** The heavy work of the cache, as it runs in worker threads: input and output by name. */
-import { compact, type Compacted, type CompactTask } from './compact';
+import {
+  moveMaps,
+  planCompact,
+  rebase,
+  type CompactPlan,
+  type CompactTask,
+  type MoveTask,
+  type RebaseTask,
+} from './compact';
+import type { StoredUvm } from './live-pages';
 import type { PackFile } from './pack-format';
 import {
+  assemble,
   check,
+  encode,
+  type AssembleTask,
+  type EncodedSegment,
+  type EncodeTask,
+} from './pack-writer';
+import {
   compare,
-  readAll,
-  write,
+  checkMap,
+  writeImagePages,
+  writeSegment,
   type CompareTask,
-  type PageSources,
-  type WriteTask,
+  type ImageTask,
+  type SegmentTask,
+  type StoredFileTask,
 } from './restore';
-import type { Extent } from './page-map';
+import { planRestore, type RestorePlan } from './restore-plan';
+import { planStore, type StorePlan, type StoreTask } from './store';
 import { usage, type FileUsage, type UsageTask } from './usage';
-import { store, type StoredPages, type StoreTask } from './store';
 
 /** What the worker threads can do. */
 export interface Tasks {
-  store: { input: StoreTask; output: StoredPages };
-  write: { input: WriteTask; output: { pages: number } };
+  planStore: { input: StoreTask; output: StorePlan };
+  encode: { input: EncodeTask; output: EncodedSegment };
+  assemble: { input: AssembleTask; output: { id: string; bytes: number } };
+  planRestore: { input: StoredUvm; output: RestorePlan };
+  writeSegment: { input: SegmentTask; output: { pages: number } };
+  writeImagePages: { input: ImageTask; output: { pages: number } };
   check: { input: PackFile; output: { pages: number } };
-  readAll: { input: PageSources & { readonly extents: readonly Extent[] }; output: { pages: number } };
+  checkMap: { input: StoredFileTask; output: { pages: number } };
   compare: { input: CompareTask; output: { pages: number } };
-  compact: { input: CompactTask; output: Compacted | null };
+  planCompact: { input: CompactTask; output: CompactPlan | null };
+  rebase: { input: RebaseTask; output: { id: string; bytes: number } };
+  moveMaps: { input: MoveTask; output: Uint8Array[] };
   usage: { input: UsageTask; output: FileUsage[] };
 }
 export type TaskName = keyof Tasks;
@@ -32,4 +56,18 @@ export type TaskRunner = {
   ) => Tasks[Name]['output'];
 };
 
-export const TASKS: TaskRunner = { store, write, check, readAll, compare, compact, usage };
+export const TASKS: TaskRunner = {
+  planStore,
+  encode,
+  assemble,
+  planRestore,
+  writeSegment,
+  writeImagePages,
+  check,
+  checkMap,
+  compare,
+  planCompact,
+  rebase,
+  moveMaps,
+  usage,
+};

@@ -4,7 +4,7 @@ import { extname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { DamagedFile, ImageMissing, SquirrelError, UnsupportedFormat } from './errors';
 import type { TaskName, Tasks } from './tasks';
-import type { WorkerMessage, WorkerRequest } from './worker';
+import type { WorkerMessage, WorkerOptions, WorkerRequest } from './worker';
 
 const MAX_WORKERS = 4;
 const EXTENSION = extname(__filename);
@@ -40,6 +40,9 @@ export class WorkerPool {
   private readonly busy = new Map<Worker, Job>();
   private readonly queue: Job[] = [];
   private closed = false;
+
+  /** @param options.niceness how much the threads yield to others, as nice(1) has it */
+  constructor(private readonly options: WorkerOptions = { niceness: 0 }) {}
 
   /** Runs a task on the next free thread; rejects with the error the task threw. */
   run<Name extends TaskName>(
@@ -82,7 +85,7 @@ export class WorkerPool {
   }
 
   private start(): Worker {
-    const worker = new Worker(ENTRY, { execArgv: EXEC_ARGV });
+    const worker = new Worker(ENTRY, { execArgv: EXEC_ARGV, workerData: this.options });
     worker.on('message', (message: WorkerMessage) => this.onMessage(worker, message));
     worker.on('error', (error: Error) => this.onEnd(worker, error));
     worker.on('exit', (code) => this.onEnd(worker, new SquirrelError(`a worker thread ended (${code})`)));

@@ -1,7 +1,14 @@
 /** Entry of a worker thread: runs one task at a time and posts progress and the result, or the error in parts. */
-import { parentPort } from 'node:worker_threads';
+import { setPriority } from 'node:os';
+import { parentPort, workerData } from 'node:worker_threads';
 import { DamagedFile, ImageMissing, UnsupportedFormat } from './errors';
 import { TASKS, type TaskName, type Tasks } from './tasks';
+
+/** What a worker is started with. */
+export interface WorkerOptions {
+  /** How much it yields to others, as nice(1) has it. */
+  readonly niceness: number;
+}
 
 /** What the pool posts. */
 export type WorkerRequest = { [Name in TaskName]: { name: Name; input: Tasks[Name]['input'] } }[TaskName];
@@ -34,6 +41,9 @@ function run<Name extends TaskName>(name: Name, input: Tasks[Name]['input']): Ta
 function post(message: WorkerMessage): void {
   parentPort?.postMessage(message);
 }
+
+// On Linux, process 0 is the calling thread.
+setPriority(0, (workerData as WorkerOptions).niceness);
 
 parentPort?.on('message', (request: WorkerRequest) => {
   try {

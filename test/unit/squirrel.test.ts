@@ -20,6 +20,8 @@ import {
 import { keyOf, makeDraft, page, UNLIMITED } from '../support/squirrel';
 
 const logger = pino({ level: 'silent' });
+// Every test starts threads of its own, which read TypeScript first.
+jest.setTimeout(60_000);
 const ZERO = Buffer.alloc(4096);
 let directory: string;
 let cache: string;
@@ -217,9 +219,9 @@ describe('damage', () => {
 
   test('another format version is refused by name', async () => {
     const path = await only('uvms');
-    await writeFile(path, (await readFile(path, 'utf8')).replace('"version": 2', '"version": 3'));
+    await writeFile(path, (await readFile(path, 'utf8')).replace('"version": 3', '"version": 4'));
     await expect(squirrel.find(keyOf('a'))).rejects.toThrow(UnsupportedFormat);
-    await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 3');
+    await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 4');
   });
 
   test('a written-out file that changed is found by verify', async () => {
@@ -266,7 +268,7 @@ describe("pages of the guest's own image", () => {
   test.each(['changed', 'cut off'])('with a %s image the µVM is refused by name for good', async (how) => {
     if (how === 'changed') await flipByte(image, 4096 * 22 + 7);
     else await truncate(image, 4096 * 22);
-    await expect(squirrel.materialise(keyOf('a'))).rejects.toThrow(`${image} is damaged: block 2`);
+    await expect(squirrel.materialise(keyOf('a'))).rejects.toThrow(`${image} is damaged: among blocks`);
     expect(await squirrel.find(keyOf('a'))).toBeUndefined();
     expect(await squirrel.quarantined(keyOf('a'))).toContain(image);
     // The next bake is of the image as it is now.
@@ -345,7 +347,7 @@ describe('gc', () => {
     await squirrel.remove(keyOf('a'));
     const { freedBytes, storedBytes, rewrittenPacks } = await squirrel.gc();
     expect(rewrittenPacks).toBe(1);
-    expect(freedBytes).toBeGreaterThan(200 * 4096);
+    expect(freedBytes).toBeGreaterThan(190 * 4096);
     expect(storedBytes).toBeLessThan(70 * 4096);
     const packs = await readdir(join(cache, 'packs'));
     expect((await squirrel.find(keyOf('b')))?.packs.map((id) => `${id}.pack`)).toEqual(packs);
@@ -473,8 +475,8 @@ test('a µVM of an earlier format is removed with all it had, one of a later for
   await store(await makeDraft(directory, 'a', [page('x')]));
   const path = join(cache, 'uvms', `${keyOf('a')}.json`);
   const text = await readFile(path, 'utf8');
-  for (const version of [3, 1]) {
-    await writeFile(path, text.replace('"version": 2', `"version": ${version}`));
+  for (const version of [4, 2]) {
+    await writeFile(path, text.replace('"version": 3', `"version": ${version}`));
     await squirrel.close();
     squirrel = await Squirrel.open({
       directory: cache,
@@ -482,8 +484,8 @@ test('a µVM of an earlier format is removed with all it had, one of a later for
       limits: UNLIMITED,
       logger,
     });
-    if (version === 1) expect(await filesIn(cache)).toEqual(empty);
-    else await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 3');
+    if (version < 3) expect(await filesIn(cache)).toEqual(empty);
+    else await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 4');
   }
   expect(await squirrel.find(keyOf('a'))).toBeUndefined();
 });

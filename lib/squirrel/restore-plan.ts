@@ -1,0 +1,160 @@
+/**
+ * Plans how a µVM is written out: which segments are to be decoded, where their pages go, and which of them are needed
+ * first, because others have them as prefix. Synchronous: for worker threads only.
+ */
+import { DamagedFile } from './errors';
+import { readMap, type StoredUvm } from './live-pages';
+import { SEGMENT_PAGES, segmentPages, type PackFile } from './pack-format';
+import { PackSet, type PackReader } from './pack-reader';
+import { cutExtents, DIGEST_BYTES, GROUP_PAGES, IMAGE, type Extent } from './page-map';
+
+/** Numbers per write: file of the µVM, first page there, first page in the segment, number of pages. */
+export const WRITE_WORDS = 4;
+
+/** A segment to be decoded. */
+export interface PlannedSegment {
+  readonly pack: PackFile;
+  readonly number: number;
+  readonly offset: number;
+  readonly storedBytes: number;
+  readonly digest: Uint8Array;
+  readonly pages: number;
+  /** Pages of other segments of the plan, by position; those come earlier in it. */
+  readonly prefix: readonly { readonly segment: number; readonly page: number; readonly pages: number }[];
+  /** Whether it is a part of another's prefix. */
+  readonly kept: boolean;
+  /** WRITE_WORDS per run of pages. */
+  readonly writes: Uint32Array;
+}
+
+/** Pages from the image to be copied. */
+export interface PlannedImagePages {
+  readonly file: number;
+  readonly groups: readonly { readonly extents: readonly Extent[]; readonly digest: Uint8Array }[];
+}
+
+export interface RestorePlan {
+  readonly segments: readonly PlannedSegment[];
+  readonly images: readonly PlannedImagePages[];
+}
+
+/** Groups of pages from the image that one task copies: 8 MiB. */
+const GROUPS_AT_ONCE = 8;
+
+interface Needed {
+  readonly reader: PackReader;
+  readonly pack: PackFile;
+  readonly number: number;
+  readonly writes: number[];
+  kept: boolean;
+}
+
+/**
+ * Makes the plan for a µVM.
+ * @throws DamagedFile when a map or an index is not what was stored
+ */
+export function planRestore(uvm: StoredUvm): RestorePlan {
+  const set = new PackSet();
+  try {
+    const needed = new NeededSegments(set);
+    const images: PlannedImagePages[] = [];
+    uvm.maps.forEach((map, file) => {
+      const { extents, imageDigests } = readMap(map, uvm.packs.length);
+      for (const extent of extents) {
+        const pack = extent.pack === IMAGE ? undefined : uvm.packs[extent.pack];
+        if (pack !== undefined) needed.addExtent(pack, extent, file, map.path);
+      }
+      const fromImage = extents.filter((extent) => extent.pack === IMAGE);
+      const groups = cutExtents(fromImage, GROUP_PAGES).map((group, number) => ({
+        extents: group,
+        digest: Uint8Array.prototype.slice.call(
+          imageDigests,
+          number * DIGEST_BYTES,
+          (number + 1) * DIGEST_BYTES,
+        ),
+      }));
+      for (let first = 0; first < groups.length; first += GROUPS_AT_ONCE) {
+        images.push({ file, groups: groups.slice(first, first + GROUPS_AT_ONCE) });
+      }
+    });
+    return { segments: needed.finish(), images };
+  } finally {
+    set.close();
+  }
+}
+
+class NeededSegments {
+  private readonly byName = new Map<string, Needed>();
+
+  constructor(private readonly set: PackSet) {}
+
+  addExtent(pack: PackFile, { packPage, pages, filePage }: Extent, file: number, mapPath: string): void {
+    const reader = this.set.reader(pack);
+    if (packPage + pages > reader.pages)
+      throw new DamagedFile(mapPath, `refers beyond the end of ${pack.path}`);
+    for (let page = packPage; page < packPage + pages;) {
+      const number = Math.floor(page / SEGMENT_PAGES);
+      const count = Math.min(packPage + pages, (number + 1) * SEGMENT_PAGES) - page;
+      const to = filePage + page - packPage;
+      this.get(reader, pack, number).writes.push(file, to, page % SEGMENT_PAGES, count);
+      page += count;
+    }
+  }
+
+  finish(): PlannedSegment[] {
+    const building = [...this.byName.values()];
+    const prefixes = building.map((one) => this.prefixOf(one));
+    // A segment with a prefix is nobody's prefix, so two rounds are enough.
+    const all = [...this.byName.values()];
+    const first = all.filter((one) => (prefixes[building.indexOf(one)]?.length ?? 0) === 0);
+    const ordered = [...first, ...all.filter((one) => !first.includes(one))];
+    const position = new Map(ordered.map((one, at) => [one, at]));
+    return ordered.map((one) => {
+      const { reader, pack, number, kept, writes } = one;
+      const segment = reader.index.segments[number];
+      return {
+        pack,
+        number,
+        offset: reader.offsets[number] ?? 0,
+        storedBytes: segment?.storedBytes ?? 0,
+        digest: Uint8Array.from(segment?.digest ?? []),
+        pages: segmentPages(reader.pages, number),
+        prefix: (prefixes[building.indexOf(one)] ?? []).map(({ from, ...run }) => ({
+          ...run,
+          segment: position.get(from) ?? 0,
+        })),
+        kept,
+        writes: Uint32Array.from(writes),
+      };
+    });
+  }
+
+  /** The segments that the prefix is from, now needed, too. */
+  private prefixOf({ reader, number }: Needed): { from: Needed; page: number; pages: number }[] {
+    const out: { from: Needed; page: number; pages: number }[] = [];
+    for (const { base, page: first, pages } of reader.index.segments[number]?.prefix ?? []) {
+      const there = reader.base(base, first + pages);
+      const pack = reader.bases[base];
+      if (pack === undefined) continue;
+      for (let page = first; page < first + pages;) {
+        const at = Math.floor(page / SEGMENT_PAGES);
+        const count = Math.min(first + pages, (at + 1) * SEGMENT_PAGES) - page;
+        const from = this.get(there, pack, at);
+        from.kept = true;
+        out.push({ from, page: page % SEGMENT_PAGES, pages: count });
+        page += count;
+      }
+    }
+    return out;
+  }
+
+  private get(reader: PackReader, pack: PackFile, number: number): Needed {
+    const name = `${pack.id} ${number}`;
+    let needed = this.byName.get(name);
+    if (needed === undefined) {
+      needed = { reader, pack, number, writes: [], kept: false };
+      this.byName.set(name, needed);
+    }
+    return needed;
+  }
+}

@@ -2,6 +2,7 @@
  * What the compute service asks of a hypervisor, in the words of Nova's virt driver (nova/virt/driver.py), and what the
  * baker asks of it to make a µVM. `lib/compute` and `lib/bake` know this file; only `lib/main.ts` knows an implementation.
  */
+import type { GateAnswers } from '../lib/bake';
 import type { NetworkInfo, Vif } from '../lib/objects';
 import type { Timeline } from '../lib/timeline';
 
@@ -298,13 +299,24 @@ export interface TemplateRequest {
   readonly signal: AbortSignal;
 }
 
-/** What a proof works with. */
+/** One clone of a proof. */
 export interface ProofRequest {
   readonly uvm: UvmTemplate;
   readonly image: ImageSpec;
+  /** Whom it is to become. */
+  readonly identity: InstanceIdentity;
   /** Scratch for the clone's files, as in `TemplateRequest`. */
   readonly directory: string;
   readonly signal: AbortSignal;
+}
+
+/** What became of a clone of a proof. */
+export interface ProofClone {
+  readonly ready: GuestReady;
+  /** What it says about itself. */
+  readonly answers: GateAnswers;
+  /** What it was given beyond the µVM. */
+  readonly given: { readonly vcpus: number; readonly rootBytes: number };
 }
 
 /** A guest that is being baked. */
@@ -318,7 +330,10 @@ export interface TemplateGuest {
   capture(statePath: string): Promise<void>;
   /** Ends the guest; the files stay. Idempotent. */
   destroy(): Promise<void>;
-  /** Rejects when the guest ends by itself. */
+  /**
+   * Rejects when the guest ends or restarts by itself, and when its boot has come to rest without the gate having spoken:
+   * nothing more is to be expected then. The message says what its console last showed.
+   */
   readonly ended: Promise<never>;
 }
 
@@ -327,6 +342,6 @@ export interface TemplateDriver {
   platform(): Promise<UvmPlatform>;
   /** Boots an image with minimal resources; no guest is left when it rejects. */
   bootTemplate(request: TemplateRequest): Promise<TemplateGuest>;
-  /** Restores a clone without any network, has its gate take an identity, and ends it: the proof that a µVM works. */
-  proveTemplate(request: ProofRequest): Promise<GuestReady>;
+  /** Restores a clone without any network, has its gate take an identity, asks who it is, and ends it. */
+  proveTemplate(request: ProofRequest): Promise<ProofClone>;
 }

@@ -22,7 +22,7 @@ import type {
   InstanceSpec,
   LifecycleEvent,
   SpawnOutcome,
-  GuestReady,
+  ProofClone,
   ProofRequest,
   SpawnRequest,
   TemplateDriver,
@@ -351,7 +351,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     return await this.engine.bootTemplate(request);
   }
 
-  async proveTemplate(request: ProofRequest): Promise<GuestReady> {
+  async proveTemplate(request: ProofRequest): Promise<ProofClone> {
     return await this.engine.proveTemplate(request);
   }
 

@@ -60,6 +60,11 @@ export async function createExtraDisks(
   }
 }
 
+/** Bytes of each disk that `createExtraDisks` makes, in the order of their names in the guest. */
+export function extraDiskSizes({ ephemeralGb, swapMb }: FlavorSpec): number[] {
+  return [ephemeralGb * GIB, swapMb * MIB].filter((sizeBytes) => sizeBytes > 0);
+}
+
 async function createSparse(path: string, sizeBytes: number): Promise<void> {
   const file = await open(path, 'wx', 0o644);
   await file.truncate(sizeBytes).finally(() => file.close());

@@ -6,9 +6,10 @@ import { describeError } from '../exceptions';
 import type { Squirrel, UvmManifest } from '../squirrel';
 import { bakeDriveFiles, GATE_VERSION } from './bake-drive';
 import { GateClient } from './gate';
+import { proveUvm } from './proof';
 
 /** The steps of a bake, in order. */
-export const BAKE_PHASES = ['boot', 'unplug', 'seal', 'capture', 'store', 'prove'] as const;
+export const BAKE_PHASES = ['boot', 'unplug', 'seal', 'capture', 'prove', 'store'] as const;
 /** A step of a bake. */
 export type BakePhase = (typeof BAKE_PHASES)[number];
 
@@ -41,25 +42,30 @@ export async function runBake(run: BakeRun): Promise<UvmManifest> {
   try {
     await bootAndCapture(run, directory, files);
     signal.throwIfAborted();
+    report('prove');
+    // From the bake's own files: an older µVM of the image stays in use until this one is known to be better.
+    const { ram: ramPath, state: statePath, disk: diskDeltaPath } = files;
+    const { platform, memoryMb } = run;
+    const uvm = { key, imageId: image.id, platform, memoryMb, ramPath, statePath, diskDeltaPath };
+    await proveUvm({ driver, uvm, image, directory, signal });
+    signal.throwIfAborted();
     report('store');
     const description = {
       key,
       image: { id: image.id, checksum: image.checksum },
-      platform: run.platform,
-      memoryMb: run.memoryMb,
+      platform,
+      memoryMb,
       gateVersion: GATE_VERSION,
       bakedAt: new Date().toISOString(),
       bakeMs: Math.round(performance.now() - startedAt),
     };
     const manifest = await squirrel.add({ description, files }, (percent) => report('store', percent));
     signal.throwIfAborted();
-    report('prove');
     try {
-      const uvm = await squirrel.materialise(key, { held: true });
-      await driver.proveTemplate({ uvm, image, directory, signal });
+      // Reads every page back, and has the µVM written out for the first server.
+      await squirrel.materialise(key, { held: true });
     } catch (error) {
-      signal.throwIfAborted();
-      await squirrel.quarantine(key, `its proof failed: ${describeError(error)}`);
+      await squirrel.quarantine(key, `it could not be written out: ${describeError(error)}`);
       throw error;
     }
     await squirrel.release(key);

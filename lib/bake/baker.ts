@@ -4,6 +4,9 @@ import type { ImageSpec, TemplateDriver } from '../../drivers/driver';
 import { describeError } from '../exceptions';
 import type { Squirrel, UvmManifest } from '../squirrel';
 import { runBake, type BakePhase } from './bake-run';
+import { BakeFailures, type FailedBake } from './failures';
+import { imagePolicy } from './image-policy';
+import { ImageUnsuitable } from './unsuitable';
 import { bakeMemoryMb, uvmKey } from './uvm-key';
 
 /** Where a bake is; `percent` only where it is known. */
@@ -39,6 +42,8 @@ export interface BakeConfig {
     readonly bake: 'auto' | 'never';
     readonly baseMemoryMb: number;
     readonly bakeTimeoutS: number;
+    /** Days after which a µVM is baked anew; 0: never. */
+    readonly uvmMaxAgeDays: number;
   };
 }
 
@@ -76,8 +81,12 @@ export class Baker {
   private readonly jobs = new Map<string, Job>();
   private tail: Promise<unknown> = Promise.resolve();
   private closed = false;
+  /** Why images have no µVM, from this process and others. */
+  readonly failures: BakeFailures;
 
-  private constructor(private readonly parts: BakerParts) {}
+  private constructor(private readonly parts: BakerParts) {
+    this.failures = new BakeFailures(parts.squirrel.directory);
+  }
 
   static create(parts: BakerParts): Baker {
     return new Baker(parts);
@@ -151,15 +160,17 @@ export class Baker {
   private async run(job: Job): Promise<UvmManifest> {
     const { squirrel, driver, config, logger } = this.parts;
     const { image } = job;
-    const timeoutMs = config.prebake.bakeTimeoutS * 1000;
+    const timeoutS = imagePolicy(image).bakeTimeoutS ?? config.prebake.bakeTimeoutS;
+    const timeoutMs = timeoutS * 1000;
     const deadline = AbortSignal.timeout(timeoutMs);
     const signal = AbortSignal.any([job.abort.signal, deadline]);
     const beganAt = performance.now();
+    let key: string | undefined;
     try {
       signal.throwIfAborted();
       const platform = await driver.platform();
       const memoryMb = bakeMemoryMb(image, config.prebake.baseMemoryMb);
-      const key = uvmKey(image, platform, memoryMb);
+      key = uvmKey(image, platform, memoryMb);
       logger.info({ image: image.id, key }, 'baking');
       const manifest = await runBake({
         squirrel,
@@ -174,18 +185,37 @@ export class Baker {
       });
       const elapsedMs = Math.round(performance.now() - job.startedAt);
       logger.info({ image: image.id, key, elapsedMs, addedBytes: manifest.addedBytes }, 'baked');
+      await this.failures.clear(key);
       this.ended(job, beganAt, { outcome: 'made' });
       return manifest;
     } catch (error) {
       const late = deadline.aborted && !job.abort.signal.aborted;
-      const reason = late ? `not done after ${config.prebake.bakeTimeoutS} s` : describeError(error);
-      const failure = new BakeError(image.id, job.progress.phase, reason, { cause: error });
+      const { phase } = job.progress;
+      const reason = late ? `not done after ${timeoutS} s` : describeError(error);
+      const failure = new BakeError(image.id, phase, reason, { cause: error });
       logger.error({ err: failure, image: image.id }, 'bake failed');
+      if (key !== undefined && !job.abort.signal.aborted) {
+        await this.remember({
+          key,
+          imageId: image.id,
+          phase,
+          reason,
+          forGood: error instanceof ImageUnsuitable,
+        });
+      }
       this.ended(job, beganAt, { outcome: 'failed', reason: failure.message });
       throw failure;
     } finally {
       this.jobs.delete(image.id);
     }
+  }
+
+  private async remember(failed: FailedBake): Promise<void> {
+    await this.failures
+      .record(failed)
+      .catch((error: unknown) =>
+        this.parts.logger.warn(`a failed bake is forgotten: ${describeError(error)}`),
+      );
   }
 
   private ended(

@@ -16,6 +16,8 @@ export interface GuestResources {
   readonly hotplugMemoryMb: number;
   /** Size of the root disk. */
   readonly rootBytes: number;
+  /** Sizes of further disks: ephemeral, then swap; the config drive is not one of them. */
+  readonly disks: readonly number[];
 }
 
 /** One NIC as the guest is to set it up. */
@@ -64,6 +66,7 @@ export function buildIdentifyMessage(
         vcpus: String(resources.vcpus),
         hotplug_memory_mb: String(resources.hotplugMemoryMb),
         root_bytes: String(resources.rootBytes),
+        disks: resources.disks.join(' '),
         interfaces: interfaces.map(interfaceLine).join('\n'),
         user_data: isScript(identity.userData) ? identity.userData.toString('base64') : '',
       }),

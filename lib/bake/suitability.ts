@@ -5,6 +5,7 @@ import {
   type ImageSpec,
   type UvmPlatform,
 } from '../../drivers/driver';
+import { imagePolicy } from './image-policy';
 import { HOTPLUG_STEP_MB } from './uvm-key';
 
 /** Image properties that ask for hardware, and the values that a µVM's fixed hardware satisfies. */
@@ -18,12 +19,19 @@ const HARDWARE: Readonly<Record<string, readonly string[]>> = {
   hw_serial_port_count: ['1'],
   os_type: ['linux'],
 };
-const NEVER = 'never';
+/** `windows`, and libosinfo's short ids of its versions (`win2k22`, `win10` ...). */
+const WINDOWS = /^win/i;
 
 /** Why this image has no µVM and will not get one, or undefined. */
 export function imageObstacle(image: ImageSpec): string | undefined {
   const { properties } = image;
-  if (properties['prebake'] === NEVER) return 'the image says prebake=never';
+  const { bake, problem } = imagePolicy(image);
+  if (bake === 'never') return 'the image says prebake=never';
+  if (problem !== null) return problem;
+  const distribution = properties['os_distro'];
+  if (distribution !== undefined && WINDOWS.test(distribution)) {
+    return `the image says os_distro=${distribution}: a µVM becomes a server through cloud-init`;
+  }
   for (const [name, fitting] of Object.entries(HARDWARE)) {
     const wanted = properties[name];
     if (wanted !== undefined && !fitting.includes(wanted)) return `the image asks for ${name}=${wanted}`;
@@ -41,7 +49,6 @@ export function flavorObstacle(
     (name) => name.startsWith('hw:') || name.startsWith('hw_'),
   );
   if (spec !== undefined) return `the flavor asks for ${spec}`;
-  if (flavor.ephemeralGb > 0 || flavor.swapMb > 0) return 'the flavor has ephemeral or swap disks';
   if (flavor.vcpus > platform.maxVcpus) {
     return `the flavor has ${flavor.vcpus} vCPUs, a µVM ${platform.maxVcpus} at most`;
   }

@@ -2,8 +2,9 @@
 import type { Logger } from 'pino';
 import type { FlavorSpec, ImageSpec, UvmTemplate } from '../../drivers/driver';
 import { describeError } from '../exceptions';
-import type { Squirrel } from '../squirrel';
+import type { Squirrel, UvmManifest } from '../squirrel';
 import type { BakeConfig, Baker } from './baker';
+import { mayTryAgain } from './failures';
 import { flavorObstacle, imageObstacle } from './suitability';
 
 /** A µVM to start from, or in words why there is none. */
@@ -12,16 +13,15 @@ export type TemplateChoice = { readonly uvm: UvmTemplate } | { readonly none: st
 /** What the choice depends on. */
 export interface TemplatesParts {
   readonly squirrel: Squirrel;
-  readonly baker: Pick<Baker, 'bake' | 'keyOf'>;
+  readonly baker: Pick<Baker, 'bake' | 'keyOf' | 'failures'>;
   readonly config: BakeConfig;
   readonly logger: Logger;
 }
 
+const DAY_MS = 24 * 60 * 60_000;
+
 /** Chooses µVMs for boots. */
 export class Templates {
-  /** µVMs whose bake failed: not tried again by itself before the service restarts. */
-  private readonly failed = new Map<string, string>();
-
   private constructor(private readonly parts: TemplatesParts) {}
 
   static create(parts: TemplatesParts): Templates {
@@ -29,8 +29,8 @@ export class Templates {
   }
 
   /**
-   * The µVM of the image, written out, if the flavor can be made from it. Never rejects: whatever fails is a reason to boot
-   * cold.
+   * The µVM of the image, written out, if the flavor can be made from it. One that is too old is offered until another has
+   * taken its place, which this asks for. Never rejects: whatever fails is a reason to boot cold.
    */
   async find(image: ImageSpec, flavor: FlavorSpec): Promise<TemplateChoice> {
     const { squirrel, baker, logger } = this.parts;
@@ -42,6 +42,7 @@ export class Templates {
       if (manifest === undefined) return { none: await this.whyNone(key) };
       const misfit = flavorObstacle(flavor, manifest.memoryMb, manifest.platform);
       if (misfit !== undefined) return { none: misfit };
+      if (this.isTooOld(manifest)) this.wanted(image);
       return { uvm: await squirrel.materialise(key) };
     } catch (error) {
       logger.error({ err: error, image: image.id }, 'no µVM for this boot');
@@ -49,7 +50,7 @@ export class Templates {
     }
   }
 
-  /** Has the image baked if it has no µVM and nothing speaks against it; returns at once. */
+  /** Has the image baked if it has no µVM, or an old one, and nothing speaks against it; returns at once. */
   wanted(image: ImageSpec): void {
     if (this.parts.config.prebake.bake === 'never' || imageObstacle(image) !== undefined) return;
     this.bakeIfMissing(image).catch((error: unknown) =>
@@ -60,20 +61,22 @@ export class Templates {
   private async bakeIfMissing(image: ImageSpec): Promise<void> {
     const { squirrel, baker } = this.parts;
     const key = await baker.keyOf(image);
-    if (this.failed.has(key)) return;
+    const failure = await baker.failures.find(key);
+    if (failure !== undefined && !mayTryAgain(failure)) return;
     // One that cannot be read is baked anew.
     const present = await squirrel.find(key).catch(() => undefined);
-    if (present !== undefined) return;
-    try {
-      await baker.bake(image);
-    } catch (error) {
-      this.failed.set(key, describeError(error));
-      throw error;
-    }
+    if (present !== undefined && !this.isTooOld(present)) return;
+    await baker.bake(image);
+  }
+
+  private isTooOld({ bakedAt }: UvmManifest): boolean {
+    const days = this.parts.config.prebake.uvmMaxAgeDays;
+    return days > 0 && Date.now() - Date.parse(bakedAt) > days * DAY_MS;
   }
 
   private async whyNone(key: string): Promise<string> {
-    const failure = this.failed.get(key) ?? (await this.parts.squirrel.quarantined(key));
-    return failure === undefined ? 'the image has no µVM yet' : `the image has no µVM: ${failure}`;
+    const failure = await this.parts.baker.failures.find(key);
+    const reason = failure?.reason ?? (await this.parts.squirrel.quarantined(key));
+    return reason === undefined ? 'the image has no µVM yet' : `the image has no µVM: ${reason}`;
   }
 }

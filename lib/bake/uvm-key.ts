@@ -2,10 +2,12 @@
 import { createHash } from 'node:crypto';
 import type { ImageSpec, UvmPlatform } from '../../drivers/driver';
 import { GATE_VERSION } from './bake-drive';
+import { imagePolicy } from './image-policy';
 
 /** Memory an image is baked with: the configured base, or what the image says it needs, in steps that can be added to. */
 export function bakeMemoryMb(image: ImageSpec, baseMemoryMb: number): number {
-  return Math.max(baseMemoryMb, Math.ceil(image.minRamMb / HOTPLUG_STEP_MB) * HOTPLUG_STEP_MB);
+  const neededMb = Math.max(image.minRamMb, imagePolicy(image).minMemoryMb ?? 0);
+  return Math.max(baseMemoryMb, Math.ceil(neededMb / HOTPLUG_STEP_MB) * HOTPLUG_STEP_MB);
 }
 
 /** Guests bring hot-plugged memory online in blocks of this many MiB (x86_64). */

@@ -1,4 +1,5 @@
 /** `prebake cache`: what is in this host's cache of µVMs, and taking care of it. */
+import type { BakeFailure } from '../bake';
 import type { CacheEntry, UvmUsage } from '../squirrel';
 import { describeError } from '../exceptions';
 import type { Cache } from './host';
@@ -28,18 +29,30 @@ async function resolveKey(cache: Cache, prefix: string): Promise<CacheEntry> {
   return first;
 }
 
-/** `cache ls` */
-export async function listCache(cache: Cache, output: Output, json: boolean): Promise<void> {
+/** `cache ls`: the µVMs, and the images whose bake failed. */
+export async function listCache(
+  cache: Cache,
+  failures: readonly BakeFailure[],
+  output: Output,
+  json: boolean,
+): Promise<void> {
   const entries = await cache.list();
   if (json) {
-    output.json(entries);
+    output.json([...entries, ...failures.map((failure) => ({ state: 'failed', ...failure }))]);
     return;
   }
-  if (entries.length === 0) {
+  if (entries.length === 0 && failures.length === 0) {
     output.line("The cache is empty. Make a µVM with 'prebake bake IMAGE'.");
     return;
   }
-  output.table(['KEY', 'STATE', 'IMAGE', 'MEMORY', 'BAKED', 'STORED', ''], entries.map(listRow));
+  const rows = [...entries.map(listRow), ...failures.map(failureRow)];
+  output.table(['KEY', 'STATE', 'IMAGE', 'MEMORY', 'BAKED', 'STORED', ''], rows);
+}
+
+function failureRow({ key, imageId, reason, failedAt, attempts, retryAt }: BakeFailure): string[] {
+  const next = retryAt === null ? 'not tried again before the image changes' : `next try after ${retryAt}`;
+  const times = attempts === 1 ? '' : `, ${attempts} times in a row`;
+  return [key.slice(0, SHORT_KEY), 'failed', imageId, '', failedAt, '', `${reason} (${next}${times})`];
 }
 
 function listRow(entry: CacheEntry): string[] {

@@ -1,6 +1,6 @@
 /** What the commands need of the host they run on; `open-host.ts` makes it from nova.conf, tests make their own. */
 import type { ImageSpec } from '../../drivers/driver';
-import type { Baker } from '../bake';
+import type { BakeFailure, Baker } from '../bake';
 import type { Squirrel } from '../squirrel';
 
 /** The part of the cache that commands use. */
@@ -25,6 +25,8 @@ export interface Host {
   /** What it asks for, `[prebake] sidecar_token`. */
   readonly sidecarToken?: string | null;
   openCache(): Promise<Cache>;
+  /** Images that have no µVM because their bake failed, newest first. */
+  bakeFailures(): Promise<readonly BakeFailure[]>;
   openBakery(): Promise<Bakery & { readonly cache: Cache }>;
 }
 

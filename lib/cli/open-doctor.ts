@@ -69,9 +69,15 @@ export async function openDoctor(configFiles: readonly string[], logger: Logger)
       amqpCheck(config.default.transportUrl, () => readTls(config)),
       conductorCheck((signal) => pingConductor(config, logger, signal)),
       ...cloudChecks(config.default.host, cloud),
-      cacheCheck(thisMachine, config.prebake.cacheDirectory, async () =>
-        (await openHost(configFiles, logger)).openCache(),
-      ),
+      cacheCheck(thisMachine, config.prebake.cacheDirectory, async () => {
+        const host = await openHost(configFiles, logger);
+        const cache = await host.openCache();
+        return {
+          list: () => cache.list(),
+          failures: () => host.bakeFailures(),
+          close: () => cache.close(),
+        };
+      }),
       serviceCheck((path, signal) => askSidecar(config, path, signal)),
     ],
     close: async () => {

@@ -1,7 +1,7 @@
 /** Makes what the commands work with from this host's nova.conf. Nothing is connected before a command needs it. */
 import { LibvirtDriver } from '../../drivers/libvirt';
 import { LibvirtUvmEngine, type UvmSettings } from '../../drivers/libvirt/uvm';
-import { Baker } from '../bake';
+import { BakeFailures, Baker } from '../bake';
 import { createClients } from '../clients';
 import { type Config, ConfigError, loadConfig } from '../config';
 import type { Logger } from '../log';
@@ -21,6 +21,7 @@ export async function openHost(configFiles: readonly string[], logger: Logger): 
     sidecarUrl: sidecarUrl(config.prebake.sidecarListen),
     sidecarToken: config.prebake.sidecarToken,
     openCache,
+    bakeFailures: () => new BakeFailures(config.prebake.cacheDirectory).list(),
     openBakery: async () => openBakery(config, await openCache(), logger),
   };
 }

@@ -59,10 +59,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
     return configPaths.given.length > 0 ? configPaths.given : parts.defaultConfigFiles();
   };
   const openHost = async (): Promise<Host> => parts.openHost(await configFiles());
-  const withCache = async (work: (cache: Cache) => Promise<void>): Promise<void> => {
-    const cache = await (await openHost()).openCache();
+  const withCache = async (work: (cache: Cache, host: Host) => Promise<void>): Promise<void> => {
+    const host = await openHost();
+    const cache = await host.openCache();
     try {
-      await work(cache);
+      await work(cache, host);
     } finally {
       await cache.close();
     }
@@ -80,9 +81,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
   const cache = program.command('cache').description("look at and take care of this host's µVMs");
   cache
     .command('ls')
-    .description('list the µVMs')
+    .description('list the µVMs, and the images whose bake failed')
     .option(...JSON_OPTION)
-    .action((options: JsonOption) => withCache((opened) => listCache(opened, output, options.json === true)));
+    .action((options: JsonOption) =>
+      withCache(async (opened, host) =>
+        listCache(opened, await host.bakeFailures(), output, options.json === true),
+      ),
+    );
   cache
     .command('show')
     .description('show one µVM: its image, what it fits, where its bytes are')

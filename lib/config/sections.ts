@@ -379,7 +379,18 @@ export const SECTIONS = {
         max: 4_194_304,
         doc: 'MiB of memory that a µVM can grow to; flavors with more boot cold.',
       }),
-      bakeTimeoutS: integer({ default: 900, min: 1, mutable: true, doc: 'Seconds that a bake may take.' }),
+      bakeTimeoutS: integer({
+        default: 900,
+        min: 1,
+        mutable: true,
+        doc: 'Seconds that a bake may take; an image can say otherwise by its property prebake_bake_timeout_s.',
+      }),
+      uvmMaxAgeDays: integer({
+        default: 30,
+        min: 0,
+        mutable: true,
+        doc: 'Days after which a µVM is baked anew when a server asks for it, so that what its clones share does not stay the same for ever; 0 means never.',
+      }),
       gateTimeoutS: integer({
         default: 180,
         min: 1,

@@ -1,4 +1,5 @@
 /** The cache of µVMs: which of them are offered, and what is wrong with the others. Reads manifests, not pages. */
+import type { BakeFailure } from '../bake';
 import type { CacheEntry } from '../squirrel';
 import { type Check, fail, ok, warn } from './check';
 import type { Machine } from './machine';
@@ -8,6 +9,8 @@ const SHORT_KEY = 12;
 /** The part of the cache that is looked at. */
 export interface ListedCache {
   list(): Promise<readonly CacheEntry[]>;
+  /** Images without a µVM because their bake failed. */
+  failures(): Promise<readonly BakeFailure[]>;
   close(): Promise<void>;
 }
 
@@ -22,7 +25,7 @@ export function cacheCheck(machine: Machine, directory: string, open: () => Prom
       }
       const cache = await open();
       try {
-        return judge(await cache.list(), directory);
+        return judge(await cache.list(), await cache.failures(), directory);
       } finally {
         await cache.close();
       }
@@ -30,8 +33,12 @@ export function cacheCheck(machine: Machine, directory: string, open: () => Prom
   };
 }
 
-function judge(entries: readonly CacheEntry[], directory: string): ReturnType<typeof ok> {
-  if (entries.length === 0)
+function judge(
+  entries: readonly CacheEntry[],
+  failures: readonly BakeFailure[],
+  directory: string,
+): ReturnType<typeof ok> {
+  if (entries.length === 0 && failures.length === 0)
     return ok(`no µVM in ${directory} yet: servers boot cold until their image is baked`);
   const offered = entries.filter((entry) => entry.state === 'ok').length;
   const detail = `${offered} of ${entries.length} µVMs in ${directory} are offered`;
@@ -47,6 +54,14 @@ function judge(entries: readonly CacheEntry[], directory: string): ReturnType<ty
   }
   const aside = entries.filter((entry) => entry.state === 'quarantined');
   const [first] = aside;
-  if (first === undefined) return ok(`${detail} (prebake cache verify reads every page)`);
-  return warn(`${detail}; ${aside.map(say).join('; ')}`, `prebake bake ${first.manifest.image.id}`);
+  if (first !== undefined) {
+    return warn(`${detail}; ${aside.map(say).join('; ')}`, `prebake bake ${first.manifest.image.id}`);
+  }
+  const [failed] = failures;
+  if (failed === undefined) return ok(`${detail} (prebake cache verify reads every page)`);
+  const reasons = failures.map(({ imageId, reason }) => `image ${imageId} boots cold: ${reason}`);
+  return warn(
+    `${detail}; ${reasons.join('; ')}`,
+    `see that image ${failed.imageId} fits and run prebake bake ${failed.imageId}, or set its property prebake=never`,
+  );
 }

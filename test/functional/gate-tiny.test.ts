@@ -80,6 +80,7 @@ describe('the gate of a guest without cloud-init', () => {
       vcpus: 3,
       hotplugMemoryMb: 256,
       rootBytes: ROOT_BYTES,
+      disks: [],
     });
     await guest.command('stop');
     const identification = gate.identify(message, { ...CALL, doneTimeoutMs: 60_000 });

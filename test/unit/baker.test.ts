@@ -6,7 +6,7 @@ import pino from 'pino';
 import type { FlavorSpec, ImageSpec, TemplateDriver, UvmPlatform } from '../../drivers/driver';
 import { BakeError, Baker, Templates } from '../../lib/bake';
 import { Squirrel } from '../../lib/squirrel';
-import { UNLIMITED } from '../support/squirrel';
+import { makeDraft, page, UNLIMITED } from '../support/squirrel';
 
 const logger = pino({ level: 'silent' });
 const platform: UvmPlatform = {
@@ -87,7 +87,7 @@ afterEach(async () => {
 });
 
 function makeBaker(driver: TemplateDriver, bakeTimeoutS = 60): { baker: Baker; templates: Templates } {
-  const config = { prebake: { bake: 'auto' as const, baseMemoryMb: 512, bakeTimeoutS } };
+  const config = { prebake: { bake: 'auto' as const, baseMemoryMb: 512, bakeTimeoutS, uvmMaxAgeDays: 30 } };
   const baker = Baker.create({ squirrel, driver, config, logger });
   return { baker, templates: Templates.create({ squirrel, baker, config, logger }) };
 }
@@ -148,12 +148,67 @@ test('an image whose bake failed is not baked again by itself, and boots say why
   templates.wanted(image('a'));
   await templates.find(image('a'), flavor);
   expect(driver.booted).toEqual(['a']);
+  // Neither does another start of the service, for which the reason is still there.
+  const next = makeBaker(driver);
+  next.templates.wanted(image('a'));
+  expect(await next.templates.find(image('a'), flavor)).toMatchObject({
+    none: expect.stringContaining('no bootable device') as string,
+  });
+  expect(driver.booted).toEqual(['a']);
+  // A changed image is another matter.
+  await expect(next.baker.bake({ ...image('a'), checksum: 'changed' })).rejects.toThrow();
+  expect(await next.baker.failures.list()).toHaveLength(1);
+});
+
+test('an image whose own bake timeout is over says so', async () => {
+  const { baker } = makeBaker(new PretendedDriver('hang'));
+  await expect(baker.bake(image('a', { prebake_bake_timeout_s: '1' }))).rejects.toThrow('not done after 1 s');
+});
+
+describe('µVMs of some age', () => {
+  const DAY_MS = 24 * 60 * 60_000;
+
+  /** The cache holds a µVM of image `a`, baked so many days ago. */
+  async function baked(daysAgo: number): Promise<{ templates: Templates; driver: PretendedDriver }> {
+    const driver = new PretendedDriver('fail');
+    const { baker, templates } = makeBaker(driver);
+    const key = await baker.keyOf(image('a'));
+    const draft = await makeDraft(directory, 'a', [page('ram')]);
+    const bakedAt = new Date(Date.now() - daysAgo * DAY_MS).toISOString();
+    await squirrel.add({
+      ...draft,
+      description: { ...draft.description, key, platform, memoryMb: 512, bakedAt },
+    });
+    await squirrel.release(key);
+    return { templates, driver };
+  }
+
+  test('one that is too old is offered, and baked anew', async () => {
+    const { templates, driver } = await baked(31);
+    expect(await templates.find(image('a'), flavor)).toHaveProperty('uvm');
+    while (driver.booted.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(await templates.find(image('a'), flavor)).toHaveProperty('uvm');
+  });
+
+  test('a younger one is left alone', async () => {
+    const { templates, driver } = await baked(29);
+    expect(await templates.find(image('a'), flavor)).toHaveProperty('uvm');
+    templates.wanted(image('a'));
+    expect(await templates.find(image('a'), flavor)).toHaveProperty('uvm');
+    expect(driver.booted).toEqual([]);
+  });
 });
 
 test.each([
   [{ prebake: 'never' }, 'the image says prebake=never'],
   [{ hw_disk_bus: 'scsi' }, 'the image asks for hw_disk_bus=scsi'],
   [{ os_type: 'windows' }, 'the image asks for os_type=windows'],
+  [{ os_distro: 'win2k22' }, 'the image says os_distro=win2k22: a µVM becomes a server through cloud-init'],
+  [{ prebake: 'yes' }, 'the image says prebake=yes, which is not auto or never'],
+  [
+    { prebake_min_memory_mb: '1 GB' },
+    'the image says prebake_min_memory_mb=1 GB, which is not a number of MiB',
+  ],
 ])('an image with %j has no µVM', async (properties, why) => {
   const driver = new PretendedDriver('fail');
   const { templates } = makeBaker(driver);
@@ -167,10 +222,11 @@ test('everything that a restore depends on is in the key', async () => {
   const { baker } = makeBaker(driver);
   const keys = new Set([await baker.keyOf(image('a')), await baker.keyOf(image('b'))]);
   keys.add(await baker.keyOf({ ...image('a'), minRamMb: 600 }));
+  keys.add(await baker.keyOf(image('a', { prebake_min_memory_mb: '700' })));
   keys.add(await baker.keyOf({ ...image('a'), checksum: 'other' }));
   for (const change of [{ layoutVersion: 2 }, { qemuMajorVersion: 8 }, { cpuModel: 'x' }, { maxVcpus: 8 }]) {
     driver.platform = () => Promise.resolve({ ...platform, ...change });
     keys.add(await baker.keyOf(image('a')));
   }
-  expect(keys.size).toBe(8);
+  expect(keys.size).toBe(9);
 });

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import { BakeError, type BakeOptions } from '../../lib/bake';
+import { BakeError, type BakeFailure, type BakeOptions } from '../../lib/bake';
 import { waterfall } from '../../lib/cli/waterfall';
 import { BakeProgressView } from '../../lib/cli/bake-progress';
 import type { Bakery, Cache, Host } from '../../lib/cli/host';
@@ -67,6 +67,7 @@ class World {
   removed: string[] = [];
   closed = 0;
   entries = ENTRIES;
+  failures: BakeFailure[] = [];
   found: UvmManifest | undefined;
   sidecarUrl = 'http://127.0.0.1:1';
   configFiles: readonly string[] = [];
@@ -119,6 +120,7 @@ class World {
           configFiles,
           sidecarUrl: this.sidecarUrl,
           openCache: () => Promise.resolve(cache),
+          bakeFailures: () => Promise.resolve(this.failures),
           openBakery: () => Promise.resolve(bakery),
         });
       },
@@ -169,7 +171,7 @@ describe('prebake bake', () => {
       return Promise.resolve(manifest(OK));
     };
     expect(await world.run('bake', 'debian-12')).toBe(0);
-    expect(world.stderr).toBe('[1/6] booting the image (after 0 ms)\n[5/6] storing pages (after 90.0 s)\n');
+    expect(world.stderr).toBe('[1/6] booting the image (after 0 ms)\n[6/6] storing pages (after 90.0 s)\n');
     expect(world.stdout).toBe(
       'Baked debian-12 in 95.0 s: µVM ab1200000000, 512 MiB of memory, 3.0 MiB added to the cache\n',
     );
@@ -209,6 +211,27 @@ describe('prebake cache', () => {
     expect(world.stdout).toMatch(/^KEY +STATE +IMAGE +MEMORY +BAKED +STORED\n/);
     expect(world.stdout).toMatch(/^ab1200000000 {2}ok +5d8a2c0e.* 512 MiB .* 3\.0 MiB$/m);
     expect(world.stdout).toMatch(/^ab1300000000 {2}unreadable .*manifest\.json is damaged: not JSON$/m);
+  });
+
+  test('lists images whose bake failed, with the reason and when it is tried again', async () => {
+    world.failures = [
+      {
+        key: 'cd'.repeat(32),
+        imageId: 'image-2',
+        phase: 'boot',
+        reason: 'the image has no cloud-init',
+        attempts: 2,
+        failedAt: '2026-11-20T11:00:00.000Z',
+        retryAt: '2026-11-20T11:40:00.000Z',
+      },
+    ];
+    await world.run('cache', 'ls');
+    expect(world.stdout).toMatch(
+      /^cdcdcdcdcdcd {2}failed +image-2 .*the image has no cloud-init \(next try after 2026-11-20T11:40:00.000Z, 2 times in a row\)$/m,
+    );
+    world.stdout = '';
+    await world.run('cache', 'ls', '--json');
+    expect(JSON.parse(world.stdout)).toMatchObject([{}, {}, { state: 'failed', imageId: 'image-2' }]);
   });
 
   test('an empty cache says what to do', async () => {

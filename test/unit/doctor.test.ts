@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import pino from 'pino';
+import type { BakeFailure } from '../../lib/bake';
 import { type Examination, doctor } from '../../lib/cli/doctor-command';
 import { CommandError, Output } from '../../lib/cli/output';
 import {
@@ -505,9 +506,15 @@ describe('the cache', () => {
     since: '',
     manifest: { image: { id: 'image-1' } } as Extract<CacheEntry, { state: 'quarantined' }>['manifest'],
   };
+  let failures: BakeFailure[] = [];
+  beforeEach(() => (failures = []));
   const holding = (...entries: CacheEntry[]): Check =>
     cacheCheck(healthyMachine, '/cache', () =>
-      Promise.resolve({ list: () => Promise.resolve(entries), close: () => Promise.resolve() }),
+      Promise.resolve({
+        list: () => Promise.resolve(entries),
+        failures: () => Promise.resolve(failures),
+        close: () => Promise.resolve(),
+      }),
     );
 
   test('is not made by looking at it', async () => {
@@ -522,6 +529,25 @@ describe('the cache', () => {
       state: 'warn',
       detail: '0 of 1 µVMs in /cache are offered; abababababab is quarantined: page 7 differs',
       fix: 'prebake bake image-1',
+    });
+  });
+
+  test('an image that cannot be baked', async () => {
+    failures = [
+      {
+        key: 'ef'.repeat(32),
+        imageId: 'image-2',
+        phase: 'boot',
+        reason: 'the image looks like Windows',
+        attempts: 1,
+        failedAt: '',
+        retryAt: null,
+      },
+    ];
+    expect(await run(holding())).toMatchObject({
+      state: 'warn',
+      detail: '0 of 0 µVMs in /cache are offered; image image-2 boots cold: the image looks like Windows',
+      fix: expect.stringContaining('prebake=never') as string,
     });
   });
 

@@ -28,7 +28,7 @@ const MESSAGE = buildIdentifyMessage(
     configDrive: true,
   },
   [],
-  { vcpus: 1, hotplugMemoryMb: 0, rootBytes: 1 },
+  { vcpus: 1, hotplugMemoryMb: 0, rootBytes: 1, disks: [] },
 );
 const READY = { event: 'ready', vcpus: 4, memoryMb: 1500, rootBytes: 10, stepsMs: { clock: 1 } };
 const requestSchema = z.looseObject({ op: z.string(), id: z.string() });

@@ -3,7 +3,7 @@ import type { InstanceIdentity } from '../../drivers/driver';
 import type { NetworkInfo } from '../../lib/objects';
 import { buildIdentifyMessage } from '../../lib/bake/identify';
 
-const RESOURCES = { vcpus: 4, hotplugMemoryMb: 1024, rootBytes: 10 * 2 ** 30 };
+const RESOURCES = { vcpus: 4, hotplugMemoryMb: 1024, rootBytes: 10 * 2 ** 30, disks: [] };
 const IDENTITY: InstanceIdentity = {
   uuid: '6a3c1f0e-1f6b-4c3a-9f57-0d7b8c3f2a11',
   hostname: 'web.example',

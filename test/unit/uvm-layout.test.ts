@@ -39,6 +39,7 @@ function guestView(role: UvmDomain['role']): unknown {
     .replace(/<disk[^]*?<\/disk>/g, (disk) => (disk.includes('ua-bake') ? '' : disk))
     .replace(/<interface[^]*?<\/interface>/g, '')
     .replace(/<access [^>]*>/, '')
+    .replace(/<on_reboot>\w+<\/on_reboot>/, '')
     .replace(/ cache="\w+"/g, '')
     .replace(/<qemu:commandline>[^]*<\/qemu:commandline>/, '');
   return parser.parse(xml) as unknown;

@@ -5,11 +5,12 @@
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { buildIdentifyMessage } from '../../../lib/bake';
+import { buildIdentifyMessage, ImageUnsuitable } from '../../../lib/bake';
 import { describeError, InstanceNotFound } from '../../../lib/exceptions';
 import type { NetworkInfo } from '../../../lib/objects';
 import type {
-  GuestReady,
+  FlavorSpec,
+  ProofClone,
   ProofRequest,
   SpawnOutcome,
   SpawnRequest,
@@ -22,7 +23,7 @@ import { writeConfigDrive } from '../config-drive';
 import type { Domain } from '../domain';
 import type { BaseImage } from '../image-cache';
 import type { InstancePaths } from '../instance-store';
-import { rootSizeBytes } from '../local-disks';
+import { createExtraDisks, extraDiskSizes, rootSizeBytes } from '../local-disks';
 import { allOrFirstFailure } from '../all-or-first-failure';
 import type { DriverParts, UvmEngine } from '../uvm-engine';
 import { bridgeInterface, disk, toXml } from '../xml';
@@ -34,6 +35,7 @@ import { prove } from './proof';
 import { makeRootDisk } from './root-disk';
 import { BAKE_PREFIX, bootTemplateGuest } from './template-guest';
 import { until } from './until';
+import { signOfWindows } from './windows';
 
 /** What of the configuration concerns µVMs. */
 export interface UvmSettings extends UvmLimits {
@@ -64,10 +66,16 @@ export class LibvirtUvmEngine implements UvmEngine {
 
   async bootTemplate(request: TemplateRequest): Promise<TemplateGuest> {
     const base = await this.parts.images.ensure(request.image, request.signal);
+    const windows = await signOfWindows(base, request.directory, request.signal);
+    if (windows !== undefined) {
+      throw new ImageUnsuitable(
+        `the image looks like Windows (${windows}): a µVM becomes a server through cloud-init`,
+      );
+    }
     return await bootTemplateGuest(this.parts, await this.platform(), request, base);
   }
 
-  async proveTemplate(request: ProofRequest): Promise<GuestReady> {
+  async proveTemplate(request: ProofRequest): Promise<ProofClone> {
     const base = await this.parts.images.ensure(request.image, request.signal);
     return await prove(this.parts, request, base, this.settings.gateTimeoutMs);
   }
@@ -91,6 +99,7 @@ export class LibvirtUvmEngine implements UvmEngine {
     await writeJournal(paths.directory, { key: uvm.key, step: 'restoring', interfaces: [], coldXml: '' });
     const restored = timeline.phase('restore', async () => {
       await makeRootDisk(paths.disk, uvm.diskDeltaPath, base, signal);
+      await createExtraDisks(paths, flavor, signal);
       const { uuid, name } = instance;
       const files = { directory: paths.directory, diskPath: paths.disk, consoleLogPath: paths.consoleLog };
       const serialPorts = await this.parts.serialPorts.take(1);
@@ -115,7 +124,12 @@ export class LibvirtUvmEngine implements UvmEngine {
     this.guests.set(instance.uuid, guest);
     await timeline.phase('hotplug', async () => {
       const drive = identity.configDrive ? [configDriveXml(paths.configDrive)] : [];
-      const devices = [...drive, ...interfaces.map((nic) => nic.withoutCarrier)];
+      // In the order of their names in the guest.
+      const devices = [
+        ...extraDisks(paths, flavor),
+        ...drive,
+        ...interfaces.map((nic) => nic.withoutCarrier),
+      ];
       await growClone(domain, { vcpus: flavor.vcpus, addedMemoryMb, rootBytes, devices });
       await guest.connect(gateSocketPath, signal);
     });
@@ -124,6 +138,7 @@ export class LibvirtUvmEngine implements UvmEngine {
         vcpus: flavor.vcpus,
         hotplugMemoryMb: addedMemoryMb,
         rootBytes,
+        disks: extraDiskSizes(flavor),
       }),
       this.settings.gateTimeoutMs,
     );
@@ -218,6 +233,14 @@ function interfaceXml(network: NetworkInfo): InterfaceXml[] {
     withoutCarrier: toXml('interface', bridgeInterface(vif, { link: 'down' })),
     withCarrier: toXml('interface', bridgeInterface(vif, { link: 'up' })),
   }));
+}
+
+/** XML of the disks a flavor has besides the root, as in the definition of a cold start. */
+function extraDisks(paths: InstancePaths, { ephemeralGb, swapMb }: FlavorSpec): string[] {
+  const files = [...(ephemeralGb > 0 ? [paths.ephemeral] : []), ...(swapMb > 0 ? [paths.swap] : [])];
+  return files.map((path, index) =>
+    toXml('disk', disk({ path, format: 'raw', target: `vd${'bc'.charAt(index)}`, bus: 'virtio' })),
+  );
 }
 
 function configDriveXml(path: string): string {

@@ -76,7 +76,8 @@ export function uvmDomainXml(domain: UvmDomain): string {
     features: { acpi: {}, apic: {} },
     cpu: cpu(domain),
     clock: { '@offset': 'utc', timer: timers(platform) },
-    on_reboot: 'restart',
+    // A bake is of one boot: what a guest runs at its first is not run again at the next.
+    on_reboot: bake === undefined ? 'restart' : 'destroy',
     on_crash: 'destroy',
     devices: {
       emulator: domain.emulatorPath,

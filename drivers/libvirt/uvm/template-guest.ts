@@ -11,6 +11,7 @@ import type { Domain } from '../domain';
 import type { BaseImage } from '../image-cache';
 import { createOverlay } from '../local-disks';
 import type { DriverParts } from '../uvm-engine';
+import { watchBoot } from './boot-watch';
 import { BAKE_ALIASES, bakeDriveXml, bakeNicXml, uvmDomainXml } from './layout';
 import { writeDeviceState } from './migration';
 
@@ -56,6 +57,7 @@ export async function bootTemplateGuest(
 class BakingGuest implements TemplateGuest {
   readonly ended: Promise<never>;
   private readonly stopListening: () => void;
+  private readonly booted = new AbortController();
 
   constructor(
     private readonly connection: LibvirtConnection,
@@ -65,18 +67,24 @@ class BakingGuest implements TemplateGuest {
     readonly consoleLogPath: string,
     private readonly signal: AbortSignal,
   ) {
-    let rejectEnded: (error: Error) => void = () => undefined;
+    let rejectEnded: (error: unknown) => void = () => undefined;
     this.ended = new Promise<never>((_resolve, reject) => (rejectEnded = reject));
     this.ended.catch(() => undefined);
     this.stopListening = connection.onDomainEvent((event) => {
       if (event.uuid !== domain.uuid) return;
       if (event.kind === 'stopped' || event.kind === 'crashed') {
-        rejectEnded(new Error(`the guest ended by itself (${event.kind})`));
+        rejectEnded(new Error('the image switched itself off, or restarted, during its first boot'));
       }
+    });
+    const watched = AbortSignal.any([signal, this.booted.signal]);
+    watchBoot(domain, consoleLogPath, watched).catch((error: unknown) => {
+      // A guest that is gone is the listener's.
+      if (!(error instanceof InstanceNotFound)) rejectEnded(error);
     });
   }
 
   async detachBakeDevices(): Promise<void> {
+    this.booted.abort();
     await Promise.all([
       this.detach(BAKE_ALIASES.drive, bakeDriveXml(this.drivePath)),
       this.detach(BAKE_ALIASES.nic, bakeNicXml(BAKE_NIC_MAC)),
@@ -89,6 +97,7 @@ class BakingGuest implements TemplateGuest {
   }
 
   async destroy(): Promise<void> {
+    this.booted.abort();
     this.stopListening();
     try {
       await this.domain.destroy();

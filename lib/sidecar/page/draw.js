@@ -126,7 +126,7 @@ export function boot(view, open) {
   );
 }
 
-const PHASES = ['boot', 'seal', 'unplug', 'capture', 'store', 'prove'];
+const PHASES = ['boot', 'unplug', 'seal', 'capture', 'prove', 'store'];
 const DOING = {
   queue: 'waiting for another bake',
   boot: 'booting the image',

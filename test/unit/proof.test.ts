@@ -1,0 +1,111 @@
+/** The proof of a µVM: what two clones may have in common, and what not. */
+import type { ProofClone, ProofRequest, UvmTemplate } from '../../drivers/driver';
+import type { GateAnswers } from '../../lib/bake';
+import { proveUvm, twins } from '../../lib/bake/proof';
+
+const ANSWERS: GateAnswers = {
+  hostname: 'a',
+  machineId: '1'.repeat(32),
+  bootId: 'b',
+  instanceId: 'i',
+  hostKeys: ['ssh-ed25519 AAAA', 'ecdsa-sha2-nistp256 BBBB'],
+  addresses: [],
+  vcpus: 2,
+  memoryMb: 600,
+  rootBytes: 7,
+  rootFilesystemBytes: 6,
+  timeMs: 1,
+  random: 'r',
+};
+const OTHER: GateAnswers = {
+  ...ANSWERS,
+  hostname: 'b',
+  machineId: '2'.repeat(32),
+  instanceId: 'j',
+  hostKeys: ['ssh-ed25519 CCCC', 'ecdsa-sha2-nistp256 DDDD'],
+  random: 's',
+};
+
+describe('twins', () => {
+  test('guests that share what is shared by construction are none', () => {
+    expect(twins([ANSWERS, OTHER])).toEqual([]);
+  });
+
+  test.each([
+    [{ machineId: ANSWERS.machineId }, 'machine id'],
+    [{ hostname: 'a' }, 'hostname'],
+    [{ random: 'r' }, 'random numbers'],
+    [{ hostKeys: ['ecdsa-sha2-nistp256 BBBB'] }, 'host key ecdsa-sha2-nistp256'],
+  ])('%j is noticed', (same, name) => {
+    expect(twins([ANSWERS, { ...OTHER, ...same }])).toEqual([
+      expect.stringContaining(`clones have the same ${name}`) as string,
+    ]);
+  });
+
+  test('what an image does not have is no twin', () => {
+    expect(
+      twins([
+        { ...ANSWERS, machineId: '' },
+        { ...OTHER, machineId: '' },
+      ]),
+    ).toEqual([]);
+  });
+});
+
+describe('the proof of a µVM', () => {
+  const uvm = { key: 'k' } as UvmTemplate;
+  const image = { id: 'image' } as ProofRequest['image'];
+  const given = { vcpus: 2, rootBytes: 7 };
+  const ready = { vcpus: 2, memoryMb: 600, rootBytes: 7, stepsMs: {} };
+  const prove = (clone: (request: ProofRequest) => Promise<ProofClone>): Promise<void> =>
+    proveUvm({
+      driver: { proveTemplate: clone },
+      uvm,
+      image,
+      directory: '/scratch',
+      signal: new AbortController().signal,
+    });
+  const asTold = (answers: GateAnswers, { identity }: ProofRequest): ProofClone => ({
+    ready,
+    given,
+    answers: { ...answers, hostname: identity.hostname, instanceId: identity.uuid },
+  });
+
+  test('asks two clones, each someone else', async () => {
+    const told: string[] = [];
+    await prove((request) => {
+      told.push(request.identity.uuid, request.identity.hostname, ...request.identity.publicKeys);
+      return Promise.resolve(asTold(told.length === 3 ? ANSWERS : OTHER, request));
+    });
+    expect(new Set(told).size).toBe(6);
+  });
+
+  test('fails for clones that are alike, and says in what', async () => {
+    await expect(prove((request) => Promise.resolve(asTold(ANSWERS, request)))).rejects.toThrow(
+      /same machine id .*same random numbers .*same host key/,
+    );
+  });
+
+  test('fails for a clone that did not become what it was told to', async () => {
+    let clones = 0;
+    const clone = (request: ProofRequest): Promise<ProofClone> => {
+      clones += 1;
+      const answers = clones === 1 ? ANSWERS : OTHER;
+      return Promise.resolve({ ...asTold(answers, request), answers, ready: { ...ready, vcpus: 1 } });
+    };
+    await expect(prove(clone)).rejects.toThrow(
+      /a hostname is a, an instance id is i, one has 1 vCPUs instead of 2/,
+    );
+  });
+
+  test('fails with what a clone failed with, once both are over', async () => {
+    let over = 0;
+    const clone = async (): Promise<ProofClone> => {
+      await new Promise((resolve) => setImmediate(resolve));
+      over += 1;
+      throw new Error('no gate channel');
+    };
+    await expect(prove(clone)).rejects.toThrow('no gate channel');
+    expect(over).toBe(2);
+  });
+});

@@ -49,37 +49,54 @@ function notAsTold({ answers, ready, given }: ProofClone, told: InstanceIdentity
   return [
     answers.hostname === told?.hostname ? '' : `a hostname is ${answers.hostname}`,
     answers.instanceId === told?.uuid ? '' : `an instance id is ${answers.instanceId}`,
+    // Empty in an image without a default user.
+    answers.userKeys.length === 0 || told?.publicKeys.every((key) => hasKey(answers, key)) === true
+      ? ''
+      : "a user's key is missing",
     ready.vcpus === given.vcpus ? '' : `one has ${ready.vcpus} vCPUs instead of ${given.vcpus}`,
     ready.rootBytes === given.rootBytes ? '' : `one has a root disk of ${ready.rootBytes} bytes`,
   ].filter((problem) => problem !== '');
 }
 
-/**
- * What two guests have in common although each should have its own. Something that an image does not have is empty, and
- * empty things are no twins.
- */
-export function twins(guests: readonly GateAnswers[]): string[] {
-  const [first, ...others] = guests.map(ownItems);
-  if (first === undefined) return [];
-  return [...first].flatMap(([name, value]) =>
-    value !== '' && others.some((other) => other.get(name) === value)
-      ? [`clones have the same ${name} (${value.slice(0, 80)})`]
-      : [],
-  );
+function hasKey({ userKeys }: GateAnswers, publicKey: string): boolean {
+  return userKeys.includes(publicKey.split(' ', 2).join(' '));
 }
 
-/** Everything that must differ between clones, by name. Not here: what docs/security.md says they share. */
-function ownItems(answers: GateAnswers): Map<string, string> {
-  return new Map([
-    ['hostname', answers.hostname],
-    ['machine id', answers.machineId],
-    ['instance id', answers.instanceId],
-    ['random numbers', answers.random],
-    ...answers.hostKeys.map((key): [string, string] => {
-      const [type = '', base64 = ''] = key.split(' ');
-      return [`host key ${type}`, base64];
-    }),
-  ]);
+/**
+ * What makes a guest the one it is, by name: of each, no two guests may have anything in common. Not here is what
+ * docs/security.md says that clones share: boot_id, product_uuid, invocation ids of units that ran at the bake.
+ */
+export const OWN_ITEMS: Readonly<Record<string, (answers: GateAnswers) => readonly string[]>> = {
+  hostname: ({ hostname }) => [hostname],
+  'machine id': ({ machineId }) => [machineId],
+  'machine id of D-Bus': ({ dbusMachineId }) => [dbusMachineId],
+  'instance id': ({ instanceId }) => [instanceId],
+  'instance id of cloud-init': ({ cloudInstanceId }) => [cloudInstanceId],
+  'host key': ({ hostKeys }) => hostKeys,
+  'random seed': ({ randomSeed }) => [randomSeed],
+  'random numbers': ({ random }) => [random],
+  'UUID of the kernel': ({ kernelUuid }) => [kernelUuid],
+  'MAC address': ({ macs }) => macs.map(withoutName),
+  address: ({ addresses }) => addresses.map(withoutName),
+  'DHCP client id': ({ dhcpIds }) => dhcpIds,
+  'journal id': ({ journalIds }) => journalIds,
+};
+
+/**
+ * What guests have in common although each should have its own. Something that an image does not have is empty, and empty
+ * things are no twins.
+ */
+export function twins(guests: readonly GateAnswers[]): string[] {
+  return Object.entries(OWN_ITEMS).flatMap(([name, of]) => {
+    const values = guests.flatMap((guest) => [...new Set(of(guest))].filter((value) => value !== ''));
+    const twice = values.find((value, index) => values.indexOf(value) < index);
+    return twice === undefined ? [] : [`clones have the same ${name} (${twice.slice(0, 80)})`];
+  });
+}
+
+/** Of `ens3 fa:16:3e:00:00:01` what comes after the name of the card. */
+function withoutName(text: string): string {
+  return text.slice(text.indexOf(' ') + 1);
 }
 
 function inventedIdentity(): InstanceIdentity {

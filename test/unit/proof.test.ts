@@ -6,16 +6,32 @@ import { proveUvm, twins } from '../../lib/bake/proof';
 const ANSWERS: GateAnswers = {
   hostname: 'a',
   machineId: '1'.repeat(32),
+  dbusMachineId: '',
   bootId: 'b',
+  productUuid: 'p',
   instanceId: 'i',
+  cloudInstanceId: '',
+  cloudStatus: '',
   hostKeys: ['ssh-ed25519 AAAA', 'ecdsa-sha2-nistp256 BBBB'],
+  userKeys: [],
+  randomSeed: '',
+  random: 'r',
+  kernelUuid: 'u',
+  macs: ['ens3 fa:16:3e:00:00:01'],
+  dhcpIds: [],
+  journalIds: [],
+  invocationIds: ['ssh.service 1'],
+  survivors: [],
+  leftovers: [],
   addresses: [],
+  dnsServers: [],
   vcpus: 2,
   memoryMb: 600,
   rootBytes: 7,
   rootFilesystemBytes: 6,
+  disks: [],
+  swaps: [],
   timeMs: 1,
-  random: 'r',
 };
 const OTHER: GateAnswers = {
   ...ANSWERS,
@@ -24,6 +40,8 @@ const OTHER: GateAnswers = {
   instanceId: 'j',
   hostKeys: ['ssh-ed25519 CCCC', 'ecdsa-sha2-nistp256 DDDD'],
   random: 's',
+  kernelUuid: 'v',
+  macs: ['ens3 fa:16:3e:00:00:02'],
 };
 
 describe('twins', () => {
@@ -35,7 +53,8 @@ describe('twins', () => {
     [{ machineId: ANSWERS.machineId }, 'machine id'],
     [{ hostname: 'a' }, 'hostname'],
     [{ random: 'r' }, 'random numbers'],
-    [{ hostKeys: ['ecdsa-sha2-nistp256 BBBB'] }, 'host key ecdsa-sha2-nistp256'],
+    [{ hostKeys: ['ecdsa-sha2-nistp256 BBBB'] }, 'host key (ecdsa-sha2-nistp256 BBBB)'],
+    [{ macs: ['eth0 fa:16:3e:00:00:01'] }, 'MAC address'],
   ])('%j is noticed', (same, name) => {
     expect(twins([ANSWERS, { ...OTHER, ...same }])).toEqual([
       expect.stringContaining(`clones have the same ${name}`) as string,
@@ -82,7 +101,7 @@ describe('the proof of a µVM', () => {
 
   test('fails for clones that are alike, and says in what', async () => {
     await expect(prove((request) => Promise.resolve(asTold(ANSWERS, request)))).rejects.toThrow(
-      /same machine id .*same random numbers .*same host key/,
+      /same machine id .*same host key .*same random numbers/,
     );
   });
 
@@ -96,6 +115,16 @@ describe('the proof of a µVM', () => {
     await expect(prove(clone)).rejects.toThrow(
       /a hostname is a, an instance id is i, one has 1 vCPUs instead of 2/,
     );
+  });
+
+  test("fails for a clone without its user's key, in an image that has a user", async () => {
+    let clones = 0;
+    const clone = (request: ProofRequest): Promise<ProofClone> => {
+      clones += 1;
+      const userKeys = ["ssh-rsa the-image's-own"];
+      return Promise.resolve(asTold({ ...(clones === 1 ? ANSWERS : OTHER), userKeys }, request));
+    };
+    await expect(prove(clone)).rejects.toThrow("a user's key is missing");
   });
 
   test('fails with what a clone failed with, once both are over', async () => {

@@ -20,7 +20,7 @@ afterEach(() => rm(directory, { recursive: true, force: true }));
 /** Minutes from noon until the failure may be tried again. */
 async function waitMinutes(): Promise<number> {
   const retryAt = (await failures.find(KEY))?.retryAt;
-  return retryAt == null ? NaN : (Date.parse(retryAt) - NOON.getTime()) / 60_000;
+  return typeof retryAt !== 'string' ? NaN : (Date.parse(retryAt) - NOON.getTime()) / 60_000;
 }
 
 test('each failure in a row waits longer, a day at most', async () => {

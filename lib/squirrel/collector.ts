@@ -50,7 +50,7 @@ export class Collector {
     return bytes;
   }
 
-  /** Removes packs and maps that no manifest refers to; does nothing while a manifest cannot be read. */
+  /** Removes packs, maps and quarantines of no manifest; does nothing while a manifest cannot be read. */
   async dropUnreferenced(): Promise<void> {
     const manifests = await this.manifests();
     if (manifests === undefined) return;
@@ -59,6 +59,7 @@ export class Collector {
     for (const [directory, suffix, inUse] of [
       [this.layout.packs, '.pack', packs],
       [this.layout.maps, '.map', maps],
+      [this.layout.quarantine, '.json', new Set(manifests.map((manifest) => manifest.key))],
     ] as const) {
       for (const name of await readdir(directory)) {
         if (!inUse.has(basename(name, suffix))) await rm(join(directory, name), { force: true });

@@ -12,6 +12,7 @@ import { bakeCorpus, cacheOfCorpus } from './cache-corpus';
 import type { Figure } from './figures';
 import { type Machine, commit, observeMachine } from './machine';
 import { density } from './density';
+import { kills } from './kills';
 import { rpc } from './rpc';
 import { storms } from './storm';
 
@@ -80,6 +81,7 @@ const BENCHES: ReadonlyMap<string, Offered> = new Map<string, Offered>([
     { about: 'memory that a server takes for itself, against stock nova-compute', measure: density },
   ],
   ['storm', { about: 'fifty boots of ten images at once, against stock nova-compute', measure: storms }],
+  ['kills', { about: 'kill -9 of a process that stores µVMs, --runs times', measure: kills }],
   ['rpc', { about: 'answering get_host_uptime, and being idle, against stock nova-compute', measure: rpc }],
 ]);
 

@@ -1,0 +1,336 @@
+/** Manifests, page maps and packs that somebody made to do harm, or that were harmed: refused, by name, with the reason. */
+import { hash } from 'node:crypto';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DamagedFile } from '../../lib/squirrel';
+import { readMap } from '../../lib/squirrel/live-pages';
+import { parseManifest, serialiseManifest, type UvmManifest } from '../../lib/squirrel/manifest';
+import {
+  FOOTER_BYTES,
+  MAX_INDEX_BYTES,
+  MAX_PREFIX_PAGES,
+  WINDOW_LOG,
+  pageHash,
+  type PackFile,
+  type PrefixRun,
+} from '../../lib/squirrel/pack-format';
+import { assemble, check, encode, type EncodedSegment } from '../../lib/squirrel/pack-writer';
+import { IMAGE, PageMapBuilder } from '../../lib/squirrel/page-map';
+import { compress } from '../../lib/squirrel/zstd';
+import { makeDraft, page } from '../support/squirrel';
+
+const PAGE = 4096;
+const frame = (content: Uint8Array): Buffer => compress(content, { level: 1, windowLog: WINDOW_LOG });
+let directory: string;
+let count = 0;
+
+beforeEach(async () => (directory = await mkdtemp(join(tmpdir(), 'squirrel-untrusted-'))));
+afterEach(() => rm(directory, { recursive: true, force: true }));
+
+interface Made {
+  readonly segments?: readonly EncodedSegment[];
+  readonly bases?: readonly string[];
+  readonly hashes?: Buffer;
+}
+
+/** A pack of these pages under its rightful name, but with whatever is asked for in it. */
+async function makePack(pages: readonly Buffer[], changes: Made = {}): Promise<PackFile> {
+  const staged = join(directory, `staged-${(count += 1)}`);
+  const { id } = assemble({
+    path: staged,
+    segments: [{ stored: frame(Buffer.concat(pages)), prefix: [] }],
+    bases: [],
+    hashes: Buffer.concat(pages.map((one) => pageHash(one))),
+    pages: pages.length,
+    ...changes,
+  });
+  return await put(id, await readFile(staged));
+}
+
+async function put(id: string, content: Buffer): Promise<PackFile> {
+  const path = join(directory, `${id}.pack`);
+  await writeFile(path, content);
+  return { id, path };
+}
+
+function expectRefused(work: () => unknown, path: string, problem: string | RegExp): void {
+  let refusal: unknown;
+  try {
+    work();
+  } catch (error) {
+    refusal = error;
+  }
+  expect(refusal).toBeInstanceOf(DamagedFile);
+  expect(refusal).toMatchObject({ path });
+  expect(String(refusal)).toMatch(problem);
+}
+
+const some = Array.from({ length: 5 }, (_, index) => page(`some ${index}`, false));
+
+describe('a pack', () => {
+  test('as it should be is read', async () => {
+    expect(check(await makePack(some))).toEqual({ pages: 5 });
+  });
+
+  test('is refused wherever it is cut off', async () => {
+    const pack = await makePack(some);
+    const content = await readFile(pack.path);
+    for (const length of [
+      0,
+      1,
+      7,
+      8,
+      20,
+      Math.floor(content.length / 2),
+      content.length - 17,
+      content.length - 1,
+    ]) {
+      await writeFile(pack.path, content.subarray(0, length));
+      expectRefused(() => check(pack), pack.path, 'is damaged');
+    }
+  });
+
+  test('is refused with any bit flipped', async () => {
+    const pack = await makePack(some);
+    const content = await readFile(pack.path);
+    for (let at = 0; at < content.length; at += 61) {
+      const flipped = Buffer.from(content);
+      flipped.writeUInt8(flipped.readUInt8(at) ^ (1 << (at % 8)), at);
+      await writeFile(pack.path, flipped);
+      expectRefused(() => check(pack), pack.path, 'is damaged');
+    }
+  });
+
+  test('is refused under the name of another', async () => {
+    const pack = await makePack(some);
+    const other = await makePack([page('other')]);
+    const swapped = await put(other.id, await readFile(pack.path));
+    expectRefused(() => check(swapped), swapped.path, 'index is not the one that was stored');
+  });
+
+  test('is refused with a segment of another pack of the same size', async () => {
+    const pack = await makePack([page('this', false)]);
+    const other = await makePack([page('that', false)]);
+    const content = await readFile(pack.path);
+    const theirs = await readFile(other.path);
+    // Both have one raw block of a page, and the same positions.
+    theirs.copy(content, 8, 8, 8 + PAGE);
+    await writeFile(pack.path, content);
+    expectRefused(() => check(pack), pack.path, 'segment 0 is not what was stored');
+  });
+
+  test.each([
+    ['more', Buffer.alloc(256 * 1024 ** 2)],
+    ['less', Buffer.alloc(PAGE - 1)],
+  ])(
+    'is refused when a frame has %s in it than it may, and nothing is written beyond',
+    async (_, content) => {
+      const stored = frame(content);
+      expect(stored.length).toBeLessThan(200_000);
+      const pack = await makePack([some[0] ?? Buffer.alloc(PAGE)], { segments: [{ stored, prefix: [] }] });
+      const before = process.memoryUsage().rss;
+      expectRefused(() => check(pack), pack.path, 'segment 0 cannot be decoded');
+      expect(process.memoryUsage().rss - before).toBeLessThan(100 * 1024 ** 2);
+    },
+  );
+
+  test('is refused when it is no zstd', async () => {
+    const stored = Buffer.from('not a frame at all');
+    const pack = await makePack([some[0] ?? Buffer.alloc(PAGE)], { segments: [{ stored, prefix: [] }] });
+    expectRefused(() => check(pack), pack.path, 'segment 0 cannot be decoded');
+  });
+
+  test.each([
+    ['too large to be one', MAX_INDEX_BYTES + 1, 'footer is wrong'],
+    ['larger than it is', 1_000_000, 'index cannot be decoded'],
+    ['smaller than it is', 20, 'index cannot be decoded'],
+  ])('is refused when its index is said to be %s', async (_, bytes, problem) => {
+    const pack = await makePack(some);
+    const content = await readFile(pack.path);
+    content.writeUInt32LE(bytes, content.length - FOOTER_BYTES + 4);
+    await writeFile(pack.path, content);
+    expectRefused(() => check(pack), pack.path, problem);
+  });
+
+  test('is refused when the counts in its index do not add up', async () => {
+    const pack = await makePack(some);
+    const content = await readFile(pack.path);
+    const indexAt = content.length - FOOTER_BYTES - content.readUInt32LE(content.length - FOOTER_BYTES);
+    for (const [at, value] of [
+      [0, 0xffffffff],
+      [4, 0xffffffff],
+      [8, 0xffffffff],
+      [12, 0xffffffff],
+      [4, 2049],
+      [16, 0x7fffffff],
+      [20, 9],
+    ] as const) {
+      const index = Buffer.alloc(16 + 40 + 5 * 8);
+      [1, 5, 0, 0, indexAt - 8, 0].forEach((word, position) => index.writeUInt32LE(word, position * 4));
+      index.writeUInt32LE(value, at);
+      const stored = frame(index);
+      const footer = Buffer.from(content.subarray(content.length - FOOTER_BYTES));
+      footer.writeUInt32LE(stored.length, 0);
+      footer.writeUInt32LE(index.length, 4);
+      const made = await put(
+        hash('sha256', stored),
+        Buffer.concat([content.subarray(0, indexAt), stored, footer]),
+      );
+      expectRefused(() => check(made), made.path, /index has|length is wrong/);
+    }
+  });
+
+  test('is refused when a page is not the one that its index has a hash of', async () => {
+    const hashes = Buffer.concat(some.map((one) => pageHash(one)));
+    hashes.writeUInt8(hashes.readUInt8(17) ^ 1, 17);
+    const pack = await makePack(some, { hashes });
+    expectRefused(() => check(pack), pack.path, 'page 2 does not have its hash');
+  });
+
+  describe('with a base', () => {
+    const changed = some.map((one) => Buffer.concat([Buffer.from('changed'), one.subarray(7)]));
+
+    async function makeDerived(base: PackFile, prefix: readonly PrefixRun[]): Promise<PackFile> {
+      const sound = prefix.length === 1 && prefix[0]?.pages === 5;
+      const hashes = Buffer.concat(changed.map((one) => pageHash(one)));
+      const source = join(directory, 'changed');
+      await writeFile(source, Buffer.concat(changed));
+      const numbers = Uint32Array.from(changed.keys());
+      const { stored } = encode({
+        sources: [{ kind: 'file', path: source, numbers }],
+        bases: [base],
+        prefix: sound ? prefix : [],
+        hashes,
+      });
+      return await makePack(changed, { segments: [{ stored, prefix }], bases: [base.id], hashes });
+    }
+
+    test('as it should be is read, and is much smaller', async () => {
+      const derived = await makeDerived(await makePack(some), [{ base: 0, page: 0, pages: 5 }]);
+      expect(check(derived)).toEqual({ pages: 5 });
+      expect((await readFile(derived.path)).length).toBeLessThan(1000);
+    });
+
+    test.each([
+      ['beyond the end of it', [{ base: 0, page: 3, pages: 3 }], 'refers beyond the end of'],
+      ['to one that is not named', [{ base: 1, page: 0, pages: 1 }], 'impossible prefix'],
+      [
+        'to more than a prefix may have',
+        [{ base: 0, page: 0, pages: MAX_PREFIX_PAGES + 1 }],
+        'impossible prefix',
+      ],
+      [
+        'to so many that their sum runs over',
+        [
+          { base: 0, page: 0, pages: 0xffffffff },
+          { base: 0, page: 0, pages: 0xffffffff },
+        ],
+        'impossible prefix',
+      ],
+    ])('is refused when it refers %s', async (_, prefix, problem) => {
+      const derived = await makeDerived(await makePack(some), prefix);
+      expectRefused(() => check(derived), derived.path, problem);
+    });
+
+    test('is refused without it, and when it builds on others itself', async () => {
+      const base = await makePack(some);
+      const derived = await makeDerived(base, [{ base: 0, page: 0, pages: 5 }]);
+      const third = await makeDerived(derived, [{ base: 0, page: 0, pages: 5 }]);
+      expectRefused(() => check(third), third.path, 'which has bases');
+      await rm(base.path);
+      expectRefused(() => check(derived), base.path, 'cannot be opened');
+    });
+  });
+});
+
+describe('a page map', () => {
+  async function makeMap(content: Buffer, sizeBytes = 3 * PAGE): Promise<() => unknown> {
+    const path = join(directory, 'map');
+    await writeFile(path, content);
+    return () => readMap({ path, digest: hash('sha256', content), sizeBytes }, 1);
+  }
+  const builder = new PageMapBuilder();
+  builder.add(0, 0, 7);
+  builder.add(2, IMAGE, 9);
+  const sound = builder.serialise(new Map(), Buffer.alloc(32));
+  const withContent = (content: Buffer, bytes = content.length): Buffer => {
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(bytes);
+    return Buffer.concat([sound.subarray(0, 8), length, frame(content)]);
+  };
+  const words = (...values: number[]): Buffer => Buffer.from(Uint32Array.from(values).buffer);
+
+  test('as it should be is read', async () => {
+    expect((await makeMap(sound))()).toMatchObject({
+      extents: [{ packPage: 7 }, { packPage: 9, pack: IMAGE }],
+    });
+  });
+
+  test('is refused when its digest is not the one of the manifest', async () => {
+    await makeMap(sound);
+    const path = join(directory, 'map');
+    const other = { path, digest: hash('sha256', 'another'), sizeBytes: 3 * PAGE };
+    expectRefused(() => readMap(other, 1), path, 'digest differs');
+  });
+
+  test.each<[string, Buffer, string]>([
+    ['is cut off', sound.subarray(0, sound.length - 3), 'cannot be decoded'],
+    ['is empty', Buffer.alloc(0), 'not a page map'],
+    ['has content of an impossible length', withContent(Buffer.alloc(1024 ** 2)), 'impossible'],
+    ['is a bomb', withContent(Buffer.alloc(1024 ** 3), 40), 'cannot be decoded'],
+    ['counts more than it has', withContent(words(0xffffffff, 0)), 'length is wrong'],
+    ['reaches beyond the file', withContent(words(1, 0, 2, 2, 0, 0)), 'out of place'],
+    ['has an extent twice', withContent(words(2, 0, 0, 1, 0, 0, 0, 1, 0, 0)), 'out of place'],
+    ['names a pack that there is not', withContent(words(1, 0, 0, 1, 1, 0)), 'out of place'],
+    ['has no digest for the image', withContent(words(1, 0, 0, 1, IMAGE, 0)), 'pages from the image'],
+  ])('is refused when it %s', async (_, content, problem) => {
+    expectRefused(await makeMap(content), join(directory, 'map'), problem);
+  });
+});
+
+describe('a manifest', () => {
+  async function manifest(): Promise<UvmManifest> {
+    const { description } = await makeDraft(directory, 'a', []);
+    const file = { sizeBytes: 1, map: hash('sha256', 'map'), pages: 1, imagePages: 0, newPages: 1 };
+    return { ...description, files: { ram: file, disk: file, state: file }, packs: [], addedBytes: 1 };
+  }
+
+  test.each<[string, (sound: UvmManifest) => unknown]>([
+    ['a pack outside of the cache', (sound) => ({ ...sound, packs: ['../../../../etc/passwd'] })],
+    ['a pack by its path', (sound) => ({ ...sound, packs: [`/${'a'.repeat(63)}`] })],
+    ['a key that is a path', (sound) => ({ ...sound, key: '../escaped' })],
+    [
+      'a map outside of the cache',
+      (sound) => ({ ...sound, files: { ...sound.files, ram: { ...sound.files.ram, map: '../x' } } }),
+    ],
+    [
+      'a negative size',
+      (sound) => ({ ...sound, files: { ...sound.files, ram: { ...sound.files.ram, sizeBytes: -1 } } }),
+    ],
+    [
+      'a fraction of a byte',
+      (sound) => ({ ...sound, files: { ...sound.files, ram: { ...sound.files.ram, sizeBytes: 0.5 } } }),
+    ],
+    ['more packs than it may', (sound) => ({ ...sound, packs: Array(70_000).fill(hash('sha256', 'x')) })],
+    ['something unknown', (sound) => ({ ...sound, run: '/bin/sh' })],
+  ])('is refused with %s, though its digest is right', async (_, change) => {
+    const text = serialiseManifest(change(await manifest()) as UvmManifest);
+    expectRefused(() => parseManifest(text, 'it'), 'it', 'it is damaged');
+  });
+
+  test('is refused when it is cut off, or its digest is of another', async () => {
+    const text = serialiseManifest(await manifest());
+    expect(parseManifest(text, 'it')).toEqual(
+      await manifest().then((one) => ({ ...one, bakedAt: expect.anything() as string })),
+    );
+    for (let length = 0; length < text.length - 1; length += 97) {
+      expectRefused(() => parseManifest(text.slice(0, length), 'it'), 'it', 'it is damaged');
+    }
+    expectRefused(
+      () => parseManifest(text.replace('"memoryMb": 256', '"memoryMb": 9999'), 'it'),
+      'it',
+      'digest differs',
+    );
+  });
+});

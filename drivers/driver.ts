@@ -139,6 +139,17 @@ export interface SpawnRequest {
   readonly signal: AbortSignal;
 }
 
+/** How a server is rescued. */
+export interface RescueRequest {
+  readonly instance: InstanceSpec;
+  /** What it boots from; its properties `hw_rescue_device` and `hw_rescue_bus` ask for a stable device rescue. */
+  readonly image: ImageSpec;
+  readonly network: NetworkInfo;
+  /** As the server's own, with the password of the rescue. */
+  readonly identity: InstanceIdentity;
+  readonly signal: AbortSignal;
+}
+
 /** A copy of a root disk, whole and independent of all other files. Its taker discards it. */
 export interface DiskSnapshot {
   readonly path: string;
@@ -254,10 +265,30 @@ export interface ComputeDriver {
    * `minimumAgeMs`. @returns how many
    */
   removeUnusedImages(imagesInUse: ReadonlySet<string>, minimumAgeMs: number): Promise<number>;
+  /** Fetches an image for later; false when it is here already. */
+  cacheImage(image: ImageSpec): Promise<boolean>;
   /** Copies the root disk as it is now, of a running server or a stopped one. On failure or abort nothing is left. */
   snapshot(instance: InstanceSpec, signal: AbortSignal): Promise<DiskSnapshot>;
   /** Ends a snapshot that a killed service had under way. Idempotent. */
   abandonSnapshot(uuid: string): Promise<void>;
+  /**
+   * Boots a stopped server from another image, with its own disks beside it. What fails leaves it stopped, as it was.
+   * Rejects with UnsupportedRescueDevice, UnsupportedRescueBus and what `spawn` has against images.
+   */
+  rescue(request: RescueRequest): Promise<void>;
+  /** Boots a rescued server from its own disk again and removes what the rescue had. May be done again. */
+  unrescue(instance: InstanceSpec, network: NetworkInfo): Promise<void>;
+  /** Keeps a stopped server's disks aside and lets it go on with copies. On failure or abort it has its own. */
+  migrateDisk(uuid: string, signal: AbortSignal): Promise<void>;
+  /** Gives the copies the sizes of the new flavor and defines the server anew, started with `powerOn`. */
+  finishMigration(instance: InstanceSpec, network: NetworkInfo, powerOn: boolean): Promise<void>;
+  /**
+   * Ends the guest, puts the disks that were kept in their place and defines the server with its old flavor. A guest that
+   * did not get as far as that goes on. May be done again.
+   */
+  finishRevertMigration(instance: InstanceSpec, network: NetworkInfo, powerOn: boolean): Promise<void>;
+  /** Removes the disks that were kept. Idempotent. */
+  confirmMigration(uuid: string): Promise<void>;
   /** Writes the guest's memory to disk and ends it. Idempotent. */
   suspend(uuid: string): Promise<void>;
   /** Lets a suspended guest go on where it was; nothing for one that runs. */

@@ -129,6 +129,26 @@ export class InstancePasswordSetFailed extends NovaException {}
 export class TriggerCrashDumpNotSupported extends NovaException {
   override readonly code = 400;
 }
+/** The server could not be rescued; the message says why. */
+export class InstanceNotRescuable extends NovaException {
+  override readonly code = 400;
+}
+/** The rescue image wants to be a device that is not provided. */
+export class UnsupportedRescueDevice extends NovaException {
+  override readonly code = 400;
+}
+/** The rescue image wants to be on a bus that is not provided. */
+export class UnsupportedRescueBus extends NovaException {
+  override readonly code = 400;
+}
+/** The disks cannot get the sizes of the new flavor. */
+export class ResizeError extends NovaException {}
+/** A move to the host where the server is already. */
+export class UnableToMigrateToSelf extends NovaException {
+  override readonly code = 400;
+}
+/** A move that was begun did not come to its end. */
+export class MigrationError extends NovaException {}
 /** Something else went wrong, in words. */
 export class InternalError extends NovaException {}
 /** This host does not do what was asked (Python's builtin, as Nova's drivers raise it). */

@@ -8,11 +8,22 @@ import { hasScreen, screens, serialPorts } from './consoles';
 import { devicePrefix, hardwareOf, type Hardware } from './hardware';
 import type { InstancePaths } from './instance-store';
 import { cpuMode, type DriverSettings } from './settings';
-import { agentChannel, bridgeInterface, disk, rng, spiceChannel, toXml, video, type XmlNode } from './xml';
+import {
+  agentChannel,
+  bridgeInterface,
+  disk,
+  panicNotifier,
+  rng,
+  spiceChannel,
+  toXml,
+  video,
+  type DiskBus,
+  type XmlNode,
+} from './xml';
 
 const NOVA_NAMESPACE = 'http://openstack.org/xmlns/libvirt/nova/1.1';
 /** An IDE controller has two channels of two drives; SATA six ports. Elsewhere the last letter is as good as any. */
-const LAST_DEVICE = { ide: 'd', sata: 'f', scsi: 'z', virtio: 'z' } as const;
+const LAST_DEVICE = { ide: 'd', sata: 'f', scsi: 'z', virtio: 'z', usb: 'z' } as const;
 
 /** Files of the server that exist besides its root disk. */
 export interface ExtraDisks {
@@ -32,6 +43,8 @@ export interface ColdDomain {
   readonly emulatorPath: string;
   /** Machine type for images that do not choose one. */
   readonly machineType: string;
+  /** Of a rescued server: its disks; the one to boot from says so itself. */
+  readonly rescue?: { readonly disks: readonly XmlNode[]; readonly bus: DiskBus };
 }
 
 /** The XML of a server's domain. @throws ImageUnacceptable for hardware that is not provided here */
@@ -48,7 +61,7 @@ export function coldDomainXml(domain: ColdDomain): string {
     ...smbios(instance),
     os: {
       type: { '@arch': 'x86_64', '@machine': hardware.machine ?? domain.machineType, '#': 'hvm' },
-      boot: { '@dev': 'hd' },
+      boot: domain.rescue === undefined ? { '@dev': 'hd' } : undefined,
       smbios: { '@mode': 'sysinfo' },
     },
     features: { acpi: {}, apic: {} },
@@ -58,8 +71,8 @@ export function coldDomainXml(domain: ColdDomain): string {
     on_crash: 'destroy',
     devices: {
       emulator: domain.emulatorPath,
-      controller: controllers(hardware),
-      disk: disks(domain, hardware),
+      controller: controllers([hardware.diskBus, domain.rescue?.bus]),
+      disk: domain.rescue?.disks ?? usualDisks(domain, hardware),
       interface: domain.network.map((vif) => bridgeInterface(vif, { model: hardware.vifModel })),
       serial: serialPorts(settings, domain.paths.consoleLog, domain.serialPorts),
       input: [{ '@type': 'tablet', '@bus': 'usb' }],
@@ -71,6 +84,7 @@ export function coldDomainXml(domain: ColdDomain): string {
       video: video(hasScreen(settings) ? hardware.videoModel : 'none'),
       rng: hardware.rng ? [rng()] : [],
       memballoon: { '@model': 'virtio', stats: { '@period': 10 } },
+      panic: panicNotifier(),
     },
   });
 }
@@ -142,12 +156,16 @@ function cpu(settings: DriverSettings, vcpus: number): XmlNode {
   return { '@mode': 'custom', '@match': 'exact', model: settings.libvirt.cpuModels[0], topology };
 }
 
-function controllers({ diskBus }: Hardware): XmlNode[] {
+function controllers(buses: readonly (DiskBus | undefined)[]): XmlNode[] {
   const usb = { '@type': 'usb', '@model': 'piix3-uhci' };
-  return diskBus === 'scsi' ? [usb, { '@type': 'scsi', '@model': 'virtio-scsi' }] : [usb];
+  return buses.includes('scsi') ? [usb, { '@type': 'scsi', '@model': 'virtio-scsi' }] : [usb];
 }
 
-function disks({ paths, extras }: ColdDomain, { diskBus }: Hardware): XmlNode[] {
+/** The disks of a server that is not rescued. */
+export function usualDisks(
+  { paths, extras }: Pick<ColdDomain, 'paths' | 'extras'>,
+  { diskBus }: Pick<Hardware, 'diskBus'>,
+): XmlNode[] {
   const prefix = devicePrefix(diskBus);
   const writable = [
     { path: paths.disk, format: 'qcow2' as const },

@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import {
   describeError,
   HypervisorUnavailable,
+  InstanceInvalidState,
   InstanceNotFound,
   VirtualInterfaceCreateException,
 } from '../../lib/exceptions';
@@ -19,6 +20,7 @@ import type {
   GuestDiagnostics,
   DiskSnapshot,
   HostResources,
+  ImageSpec,
   InstanceSpec,
   LifecycleEvent,
   SpawnOutcome,
@@ -28,6 +30,7 @@ import type {
   TemplateDriver,
   TemplateGuest,
   TemplateRequest,
+  RescueRequest,
   UvmPlatform,
   UvmTemplate,
 } from '../driver';
@@ -52,6 +55,8 @@ import { attachInterface, detachInterface, listNics } from './interfaces';
 import { probeAccelerator } from './kvm-probe';
 import { restoreGuest, saveGuest } from './managed-save';
 import { isOff, pause, powerStateOf, pullPlug, shutDown, unpause } from './power';
+import { isStableRescue, makeRescueFiles, removeRescueFiles, rescueDisks, type RescueDisks } from './rescue';
+import { growDisks, setDisksAside } from './resize';
 import type { DriverSettings } from './settings';
 import { abandonSnapshot, removeSnapshots, snapshotRootDisk } from './snapshot';
 import { removeUnusedImages } from './unused-images';
@@ -283,8 +288,72 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     return await snapshotRootDisk(this.parts, instance, signal);
   }
 
+  async cacheImage(image: ImageSpec): Promise<boolean> {
+    if (await this.images.has(image)) return false;
+    await this.images.ensure(image, new AbortController().signal);
+    return true;
+  }
+
   async abandonSnapshot(uuid: string): Promise<void> {
     await abandonSnapshot(await this.connection.lookupByUuid(uuid));
+  }
+
+  async rescue(request: RescueRequest): Promise<void> {
+    const { instance, image, network } = request;
+    await this.busyWith(instance.uuid, async () => {
+      const domain = await this.connection.lookupByUuid(instance.uuid);
+      const paths = this.instances.paths(instance.uuid);
+      const disks = rescueDisks(request, paths, await extraDisksOf(paths));
+      await this.uvm?.forget(instance.uuid);
+      try {
+        await makeRescueFiles(this.parts, domain, request);
+        // The guest is the rescue image's, unless that only lends its disk.
+        const guest = isStableRescue(image) ? instance : { ...instance, image };
+        const xml = await this.coldXml(guest, network, disks);
+        if (!(await isOff(domain))) await pullPlug(domain);
+        await this.startDefined(domain, xml, network);
+      } catch (error) {
+        await removeRescueFiles(paths);
+        throw error;
+      }
+    });
+  }
+
+  async unrescue(instance: InstanceSpec, network: NetworkInfo): Promise<void> {
+    await this.busyWith(instance.uuid, async () => {
+      const domain = await this.connection.lookupByUuid(instance.uuid);
+      if (!(await isOff(domain))) await pullPlug(domain);
+      await this.startAfresh(domain, instance, network);
+      await removeRescueFiles(this.instances.paths(instance.uuid));
+    });
+  }
+
+  async migrateDisk(uuid: string, signal: AbortSignal): Promise<void> {
+    const domain = await this.connection.lookupByUuid(uuid);
+    if (!(await isOff(domain))) throw new InstanceInvalidState(`Instance ${uuid} is still running`);
+    await setDisksAside(this.instances, uuid, signal);
+  }
+
+  async finishMigration(instance: InstanceSpec, network: NetworkInfo, powerOn: boolean): Promise<void> {
+    await this.busyWith(instance.uuid, async () => {
+      await growDisks(this.instances.paths(instance.uuid), instance.flavor);
+      await this.define(instance, network, powerOn);
+    });
+  }
+
+  async finishRevertMigration(instance: InstanceSpec, network: NetworkInfo, powerOn: boolean): Promise<void> {
+    await this.busyWith(instance.uuid, async () => {
+      const domain = await this.connection.lookupByUuid(instance.uuid);
+      if (await this.instances.hasAside(instance.uuid)) {
+        if (!(await isOff(domain))) await pullPlug(domain);
+        await this.instances.putBack(instance.uuid);
+      }
+      if (await isOff(domain)) await this.define(instance, network, powerOn);
+    });
+  }
+
+  async confirmMigration(uuid: string): Promise<void> {
+    await this.instances.forgetAside(uuid);
   }
 
   async suspend(uuid: string): Promise<void> {
@@ -394,7 +463,18 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
 
   /** Defines a stopped server anew and starts it. */
   private async startAfresh(domain: Domain, instance: InstanceSpec, network: NetworkInfo): Promise<void> {
+    await this.startDefined(domain, await this.coldXml(instance, network), network);
+  }
+
+  /** Defines a stopped server anew, and starts it if it is to run. */
+  private async define(instance: InstanceSpec, network: NetworkInfo, powerOn: boolean): Promise<void> {
     const xml = await this.coldXml(instance, network);
+    await ensureBridges(network);
+    const domain = await this.connection.defineXml(xml);
+    if (powerOn) await domain.start({ paused: false });
+  }
+
+  private async startDefined(domain: Domain, xml: string, network: NetworkInfo): Promise<void> {
     await ensureBridges(network);
     // A transient domain (a clone whose service died before it was defined) is gone with its guest.
     await domain.removeManagedSave().catch(ignoreNotFound);
@@ -402,7 +482,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     await defined.start({ paused: false });
   }
 
-  private async coldXml(instance: InstanceSpec, network: NetworkInfo): Promise<string> {
+  private async coldXml(instance: InstanceSpec, network: NetworkInfo, rescue?: RescueDisks): Promise<string> {
     const paths = this.instances.paths(instance.uuid);
     const capabilities = this.parts.capabilities();
     return coldDomainXml({
@@ -414,6 +494,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
       settings: this.options.config,
       emulatorPath: capabilities.emulatorPath,
       machineType: capabilities.machineType,
+      ...(rescue === undefined ? {} : { rescue }),
     });
   }
 

@@ -80,6 +80,7 @@ export function devicePrefix(bus: DiskBus): string {
       return 'hd';
     case 'scsi':
     case 'sata':
+    case 'usb':
       return 'sd';
   }
 }

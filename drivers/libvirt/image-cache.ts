@@ -76,6 +76,11 @@ export class ImageCache {
     }
   }
 
+  /** Whether the image is here, whole. */
+  async has(image: Pick<ImageSpec, 'id'>): Promise<boolean> {
+    return await exists(this.pathOf(image));
+  }
+
   private begin(image: ImageSpec): Fetching {
     const abort = new AbortController();
     const work = this.open(image, abort.signal);
@@ -91,10 +96,14 @@ export class ImageCache {
 
   private async open(image: ImageSpec, signal: AbortSignal): Promise<BaseImage> {
     refuseByRecord(image);
-    const path = join(this.directory, baseNameOf(image.id));
+    const path = this.pathOf(image);
     if (await exists(path)) await markUsed(path);
     else await this.fetch(image, path, signal);
     return { path, ...(await inspectImage(path, image.id)) };
+  }
+
+  private pathOf({ id }: Pick<ImageSpec, 'id'>): string {
+    return join(this.directory, baseNameOf(id));
   }
 
   private async fetch(image: ImageSpec, path: string, signal: AbortSignal): Promise<void> {

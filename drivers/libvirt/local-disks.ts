@@ -4,11 +4,11 @@ import { FlavorDiskSmallerThanImage, FlavorMemoryTooSmall } from '../../lib/exce
 import type { FlavorSpec, ImageSpec } from '../driver';
 import type { BaseImage } from './image-cache';
 import type { InstancePaths } from './instance-store';
-import { run } from './program';
+import { run, type RunOptions } from './program';
 
-const GIB = 1024 ** 3;
+export const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;
-const TOOL_TIMEOUT_MS = 60_000;
+export const TOOL_TIMEOUT_MS = 60_000;
 
 /**
  * Size of the root disk: what the flavor gives, or for a flavor of 0 GB the image's own.
@@ -50,14 +50,20 @@ export async function createExtraDisks(
   signal: AbortSignal,
 ): Promise<void> {
   const options = { timeoutMs: TOOL_TIMEOUT_MS, signal };
-  if (flavor.ephemeralGb > 0) {
-    await createSparse(paths.ephemeral, flavor.ephemeralGb * GIB);
-    await run('mkfs.ext4', ['-q', '-F', '-L', 'ephemeral0', paths.ephemeral], options);
-  }
-  if (flavor.swapMb > 0) {
-    await createSparse(paths.swap, flavor.swapMb * MIB);
-    await run('mkswap', [paths.swap], options);
-  }
+  if (flavor.ephemeralGb > 0) await createEphemeral(paths.ephemeral, flavor.ephemeralGb, options);
+  if (flavor.swapMb > 0) await createSwap(paths.swap, flavor.swapMb, options);
+}
+
+/** Makes a formatted ephemeral disk. */
+export async function createEphemeral(path: string, sizeGb: number, options: RunOptions): Promise<void> {
+  await createSparse(path, sizeGb * GIB);
+  await run('mkfs.ext4', ['-q', '-F', '-L', 'ephemeral0', path], options);
+}
+
+/** Makes a swap disk. */
+export async function createSwap(path: string, sizeMb: number, options: RunOptions): Promise<void> {
+  await createSparse(path, sizeMb * MIB);
+  await run('mkswap', [path], options);
 }
 
 /** Bytes of each disk that `createExtraDisks` makes, in the order of their names in the guest. */

@@ -24,7 +24,7 @@ export function pciSlot(slot: number): XmlNode {
   return { '@type': 'pci', '@domain': '0x0000', '@bus': '0x00', '@slot': hex(slot), '@function': '0x0' };
 }
 
-export type DiskBus = 'virtio' | 'scsi' | 'sata' | 'ide';
+export type DiskBus = 'virtio' | 'scsi' | 'sata' | 'ide' | 'usb';
 
 export interface DiskOptions {
   readonly path: string;
@@ -131,6 +131,11 @@ export function rng(slot?: number): XmlNode {
     backend: { '@model': 'random', '#': '/dev/urandom' },
     address: slot === undefined ? undefined : pciSlot(slot),
   };
+}
+
+/** `<panic>`: how a guest that panics tells; the domain's `on_crash` says what comes of it. */
+export function panicNotifier(): XmlNode {
+  return { '@model': 'isa' };
 }
 
 /** `<channel>` of the guest agent; libvirt chooses the socket. */

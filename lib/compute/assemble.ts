@@ -35,10 +35,15 @@ import { ResourceTracker } from './resource-tracker';
 import { SchedulerNews } from './scheduler-news';
 import { ComputeService } from './service';
 import { Rebuilder } from './rebuild';
+import { Rescue } from './rescue';
+import { Resize } from './resize';
+import { ResizeEnd } from './resize-end';
+import { Shelve } from './shelve';
 import { Snapshots } from './snapshot';
 import { SoftDelete } from './soft-delete';
 import { Suspend } from './suspend';
 import { Terminator } from './terminate';
+import { Unshelve } from './unshelve';
 import { refusals } from './unsupported';
 
 /** What the compute service needs from outside. */
@@ -72,6 +77,13 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
   const events = new ExternalEvents();
   const tracker = new ResourceTracker({ driver, hosts, instances: records, placement, config });
 
+  const conductorTasks = new ConductorTasks(messaging);
+
+  const vifPlugging = {
+    timeoutMs: config.default.vifPluggingTimeout * 1000,
+    fatal: config.default.vifPluggingIsFatal,
+  };
+
   const builder = new Builder({
     driver,
     templates,
@@ -80,7 +92,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     tracker,
     networks,
     placement,
-    conductor: new ConductorTasks(messaging),
+    conductor: conductorTasks,
     scheduler,
     events,
     locks,
@@ -91,10 +103,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
       instanceNameTemplate,
       maxConcurrentBuilds: config.default.maxConcurrentBuilds,
       forceConfigDrive: config.default.forceConfigDrive,
-      vifPlugging: {
-        timeoutMs: config.default.vifPluggingTimeout * 1000,
-        fatal: config.default.vifPluggingIsFatal,
-      },
+      vifPlugging,
     },
   });
   const terminator = new Terminator({
@@ -113,6 +122,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     actions,
     records,
     networkCache,
+    glance,
     options: {
       instanceNameTemplate,
       shutdownTimeoutMs: config.default.shutdownTimeout * 1000,
@@ -144,7 +154,68 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
       shutdownTimeoutMs: config.default.shutdownTimeout * 1000,
     },
   });
+  const rescue = new Rescue({
+    driver,
+    actions,
+    records,
+    networkCache,
+    glance,
+    power,
+    options: { instanceNameTemplate, forceConfigDrive: config.default.forceConfigDrive },
+  });
+  const resizeEnd = new ResizeEnd({
+    driver,
+    actions,
+    records,
+    networkCache,
+    power,
+    tracker,
+    placement,
+    scheduler,
+    logger,
+    instanceNameTemplate,
+  });
+  const resize = new Resize({
+    driver,
+    actions,
+    records,
+    networkCache,
+    power,
+    tracker,
+    placement,
+    conductor: conductorTasks,
+    scheduler,
+    end: resizeEnd,
+    logger,
+    options: { host, hostAddress: config.default.myIp, instanceNameTemplate },
+  });
   const snapshots = new Snapshots({ driver, actions, records, glance, instanceNameTemplate });
+  const shelve = new Shelve({
+    driver,
+    actions,
+    locks,
+    records,
+    power,
+    snapshots,
+    tracker,
+    placement,
+    scheduler,
+    logger,
+    options: { host, instanceNameTemplate, offloadAfterS: config.default.shelvedOffloadTime },
+  });
+  const unshelve = new Unshelve({
+    driver,
+    actions,
+    records,
+    networks,
+    events,
+    placement,
+    power,
+    tracker,
+    scheduler,
+    boots,
+    options: { host, instanceNameTemplate, forceConfigDrive: config.default.forceConfigDrive, vifPlugging },
+  });
   const suspend = new Suspend({ driver, actions, records, networkCache, power, instanceNameTemplate });
   const softDelete = new SoftDelete({
     driver,
@@ -174,7 +245,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     suspend,
     softDelete,
     terminator,
-    interrupted: new InterruptedOperations({ driver, records }),
+    interrupted: new InterruptedOperations({ driver, records, rescue, resizeEnd, shelve, unshelve }),
     logger,
     options: { instanceNameTemplate, resumeGuests: config.default.resumeGuestsStateOnHostBoot },
   });
@@ -192,9 +263,15 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     actions,
     snapshots,
     rebuilder,
+    rescue,
+    resize,
+    resizeEnd,
+    shelve,
+    unshelve,
+    imageCaching: { driver, glance, templates, logger },
     neutronNews: new NeutronNews(events, networkCache, records, logger),
     tracker,
-    refusals: refusals({ actions, records, placement, glance }),
+    refusals: refusals({ actions }),
   });
   return new ComputeService({
     config,
@@ -206,6 +283,8 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     tracker,
     recovery,
     softDelete,
+    resizeEnd,
+    shelve,
     housekeeping: new Housekeeping({
       config,
       host,

@@ -14,15 +14,16 @@ import { type BlockDeviceMapping, type Instance, type NetworkInfo, novaTime } fr
 import type { Placement } from '../openstack';
 import type { BootRecorder } from '../sidecar';
 import type { Squirrel } from '../squirrel';
-import { Timeline } from '../timeline';
+import type { Timeline } from '../timeline';
 import type { BuildRequest } from './build-request';
+import { bootColdInstead } from './clone-fallback';
 import type { ConductorTasks } from './conductor-tasks';
 import type { ExternalEvents } from './external-events';
 import type { InstanceLocks } from './instance-locks';
 import type { InstanceRecords } from './instance-records';
 import { instanceSpec } from './instance-spec';
 import { noteMachineType } from './machine-type';
-import { buildIdentity } from './metadata';
+import { buildIdentity, noteConfigDrive } from './metadata';
 import type { ServerNetworks } from './network';
 import type { ResourceTracker } from './resource-tracker';
 import { SaveChain } from './save-chain';
@@ -129,6 +130,7 @@ export class BuildAttempt {
     const { context, instance, request, saves } = this;
     saves.push(async () => {
       instance.update({ vm_state: VmState.BUILDING, task_state: null });
+      noteConfigDrive(instance, options.forceConfigDrive);
       await records.save(context, instance, [TaskState.SCHEDULING, null]);
     });
     await saves.settled();
@@ -217,10 +219,7 @@ export class BuildAttempt {
     this.log.debug({ how: outcome.how }, 'active');
   }
 
-  /**
-   * A clone is active once it runs, and gets its identity right after. Should that fail, it has never had a network:
-   * it is ended and the server boots cold from its image, and the µVM is not offered again.
-   */
+  /** A clone is active once it runs, and gets its identity right after; should that fail, it boots cold instead. */
   private async followReady(
     outcome: SpawnOutcome,
     uvmKey: string,
@@ -236,35 +235,25 @@ export class BuildAttempt {
       // Deleted or stopped before it was ready: nothing is wrong with the µVM.
       if (error instanceof InstanceNotFound) throw error;
       const why = `the µVM clone did not become ready: ${describeError(error)}`;
-      await this.bootColdInstead(uvmKey, why, network, identity);
+      await this.fallBack(uvmKey, why, network, identity);
       throw new Error(`${why}; the server was booted cold instead`, { cause: error });
     }
   }
 
-  private async bootColdInstead(
+  private async fallBack(
     uvmKey: string,
     why: string,
     network: Promise<NetworkInfo>,
     identity: Promise<InstanceIdentity>,
   ): Promise<void> {
-    const { driver, locks, records, squirrel } = this.parts;
+    const { locks, records } = this.parts;
     await locks.run(this.instance.uuid, async (signal) => {
       const current = await records.get(this.context, this.instance.uuid);
       // Stopped meanwhile: its disk is sealed, the next start makes it its server.
       if (current.vmState !== VmState.ACTIVE) return;
       this.log.error(`${why}; booting the server cold`);
-      await squirrel.quarantine(uvmKey, why);
       try {
-        await driver.destroy(this.spec);
-        await driver.spawn({
-          instance: this.spec,
-          template: { none: why },
-          network,
-          identity,
-          vifsPlugged: () => Promise.resolve(),
-          timeline: new Timeline(),
-          signal,
-        });
+        await bootColdInstead(this.parts, { instance: this.spec, network, identity, signal }, uvmKey, why);
       } catch (error) {
         await records.createFault(this.context, current.uuid, error);
         current.update({ vm_state: VmState.ERROR, power_state: PowerState.NOSTATE });

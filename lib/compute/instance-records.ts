@@ -9,7 +9,7 @@ import {
   Instance,
   InstanceFault,
   InstanceInfoCache,
-  type Migration,
+  Migration,
   type NetworkInfo,
   NovaObjectList,
   VirtualInterface,
@@ -117,6 +117,29 @@ export class InstanceRecords {
 
   async saveMigration(context: RequestContext, migration: Migration): Promise<void> {
     await this.conductor.objectAction(context, migration, 'save', [], {});
+  }
+
+  /** A server's moves that have one of these statuses, the latest first. */
+  async migrations(
+    context: RequestContext,
+    instanceUuid: string,
+    statuses: readonly string[],
+  ): Promise<readonly Migration[]> {
+    const filters = { instance_uuid: instanceUuid, status: statuses };
+    const list = await this.conductor.classAction(context, 'MigrationList', 'get_by_filters', [filters], {});
+    const found = expectObject(list, NovaObjectList).itemsOf(Migration);
+    return [...found].sort((a, b) => b.id - a.id);
+  }
+
+  /** Moves to this host that have waited for their confirmation longer than this. */
+  async unconfirmedMigrations(context: RequestContext, windowS: number): Promise<readonly Migration[]> {
+    const method = 'get_unconfirmed_by_dest_compute';
+    const list = await this.conductor.classAction(context, 'MigrationList', method, [windowS, this.host], {});
+    return expectObject(list, NovaObjectList).itemsOf(Migration);
+  }
+
+  async dropMigrationContext(context: RequestContext, instance: Instance): Promise<void> {
+    await this.conductor.objectAction(context, instance, 'drop_migration_context', [], {});
   }
 
   /** Opens an entry of the server's action log (`openstack server event show`). */

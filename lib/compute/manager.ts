@@ -2,10 +2,11 @@
  * The RPC face of the service: which method goes where (nova/compute/manager.py, ComputeManager). No work is done here.
  */
 import { type Endpoint, type RpcHandler } from '../messaging';
-import { Instance, expectObject } from '../objects';
+import { Instance, Migration, expectObject } from '../objects';
 import type { ComputeDriver } from '../../drivers/driver';
 import type { AdminPassword } from './admin-password';
 import type { Builder } from './build';
+import { cacheImages, type ImageCachingParts } from './cache-images';
 import type { Consoles } from './consoles';
 import { triggerCrashDump } from './crash-dump';
 import type { GuestReports } from './diagnostics';
@@ -14,11 +15,16 @@ import type { Interfaces } from './interfaces';
 import type { NeutronNews } from './neutron-news';
 import type { Power } from './power';
 import type { Rebuilder } from './rebuild';
+import type { Rescue } from './rescue';
+import type { Resize } from './resize';
+import type { ResizeEnd } from './resize-end';
+import type { Shelve } from './shelve';
 import type { Snapshots } from './snapshot';
 import type { ResourceTracker } from './resource-tracker';
 import type { SoftDelete } from './soft-delete';
 import type { Suspend } from './suspend';
 import type { Terminator } from './terminate';
+import type { Unshelve } from './unshelve';
 
 /** Highest version of each major that is spoken (5.13: Victoria's clients; 6.1: Zed's; later ones only add methods). */
 const VERSIONS = ['6.5', '5.13'] as const;
@@ -30,6 +36,7 @@ export interface ManagerParts {
   readonly terminator: Terminator;
   readonly power: Power;
   readonly consoles: Consoles;
+  readonly imageCaching: ImageCachingParts;
   readonly suspend: Suspend;
   readonly softDelete: SoftDelete;
   readonly interfaces: Interfaces;
@@ -38,6 +45,11 @@ export interface ManagerParts {
   readonly actions: InstanceActions;
   readonly snapshots: Snapshots;
   readonly rebuilder: Rebuilder;
+  readonly rescue: Rescue;
+  readonly shelve: Shelve;
+  readonly unshelve: Unshelve;
+  readonly resize: Resize;
+  readonly resizeEnd: ResizeEnd;
   readonly neutronNews: NeutronNews;
   readonly tracker: ResourceTracker;
   /** Handlers of methods that are refused. */
@@ -57,6 +69,15 @@ export function computeEndpoints(parts: ManagerParts): Endpoint[] {
     pause_instance: (context, args) => power.pause(context, instanceOf(args)),
     unpause_instance: (context, args) => power.unpause(context, instanceOf(args)),
     rebuild_instance: (context, args) => parts.rebuilder.rebuild(context, instanceOf(args), args),
+    rescue_instance: (context, args) => parts.rescue.rescue(context, instanceOf(args), args),
+    unrescue_instance: (context, args) => parts.rescue.unrescue(context, instanceOf(args)),
+    prep_resize: (context, args) => parts.resize.resize(context, instanceOf(args), args),
+    confirm_resize: (context, args) => parts.resizeEnd.confirm(context, instanceOf(args), migrationOf(args)),
+    revert_resize: (context, args) => parts.resizeEnd.revert(context, instanceOf(args), migrationOf(args)),
+    shelve_instance: (context, args) => parts.shelve.shelve(context, instanceOf(args), args),
+    shelve_offload_instance: (context, args) => parts.shelve.offload(context, instanceOf(args), args),
+    unshelve_instance: (context, args) => parts.unshelve.unshelve(context, instanceOf(args), args),
+    cache_images: (_context, args) => cacheImages(parts.imageCaching, args.image_ids),
     snapshot_instance: (context, args) => parts.snapshots.snapshot(context, instanceOf(args), args),
     backup_instance: (context, args) => parts.snapshots.backup(context, instanceOf(args), args),
     get_console_output: (_context, args) => consoles.output(instanceOf(args), args.tail_length),
@@ -102,4 +123,8 @@ export function computeEndpoints(parts: ManagerParts): Endpoint[] {
 
 function instanceOf(args: Readonly<Record<string, unknown>>): Instance {
   return expectObject(args.instance, Instance);
+}
+
+function migrationOf(args: Readonly<Record<string, unknown>>): Migration {
+  return expectObject(args.migration, Migration);
 }

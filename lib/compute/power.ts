@@ -5,13 +5,16 @@
 import { z } from 'zod';
 import type { ComputeDriver, InstanceSpec } from '../../drivers/driver';
 import { PowerState } from '../../drivers/driver';
-import { InstanceNotFound } from '../exceptions';
+import { InstanceNotFound, describeError } from '../exceptions';
+import type { Logger } from '../log';
 import type { RequestContext } from '../messaging';
 import type { Instance, NetworkInfo } from '../objects';
+import type { Glance } from '../openstack';
 import type { InstanceActions } from './instance-actions';
 import type { InstanceRecords } from './instance-records';
 import { instanceSpec } from './instance-spec';
 import type { NetworkCache } from './network-cache';
+import { forgetShelving, shelvedImage } from './shelving';
 import { TaskState, VmState } from './states';
 
 /** The operator's options that concern power. */
@@ -29,6 +32,7 @@ export interface PowerParts {
   readonly actions: InstanceActions;
   readonly records: InstanceRecords;
   readonly networkCache: NetworkCache;
+  readonly glance: Pick<Glance, 'delete'>;
   readonly options: PowerOptions;
 }
 
@@ -41,18 +45,21 @@ export class Power {
   constructor(private readonly parts: PowerParts) {}
 
   async stop(context: RequestContext, instance: Instance, cleanShutdown: boolean): Promise<void> {
-    const { actions, driver } = this.parts;
+    const { actions } = this.parts;
     await actions.run(context, instance, 'stop_instance', async () => {
       // A guest that ended by itself meanwhile is just what was asked for (nova: "Instance is already powered off").
-      await driver.powerOff(instance.uuid, cleanShutdown ? this.shutdownTimeoutMs(instance) : 0);
+      await this.powerOff(instance, cleanShutdown);
       await this.settle(context, instance, VmState.STOPPED, [TaskState.POWERING_OFF, null]);
     });
   }
 
   async start(context: RequestContext, instance: Instance): Promise<void> {
     const { actions, driver } = this.parts;
-    await actions.run(context, instance, 'start_instance', async () => {
+    await actions.run(context, instance, 'start_instance', async (log) => {
       await driver.powerOn(this.spec(instance), await this.network(context, instance));
+      // A server that is still here when it is taken from the shelf is simply started.
+      await this.deleteShelvedImage(instance, log);
+      if (shelvedImage(instance) !== null) forgetShelving(instance);
       await this.settle(context, instance, VmState.ACTIVE, [TaskState.POWERING_ON]);
     });
   }
@@ -98,6 +105,20 @@ export class Power {
       await driver.unpause(instance.uuid);
       await this.settle(context, instance, VmState.ACTIVE, [TaskState.UNPAUSING]);
     });
+  }
+
+  /** Switches the guest off: after asking it to shut down, or by pulling the plug (nova: _power_off_instance). */
+  async powerOff(instance: Instance, cleanShutdown: boolean): Promise<void> {
+    await this.parts.driver.powerOff(instance.uuid, cleanShutdown ? this.shutdownTimeoutMs(instance) : 0);
+  }
+
+  /** Deletes the image of a server that is back from the shelf; its loss or survival is no failure of the server. */
+  async deleteShelvedImage(instance: Instance, log: Logger): Promise<void> {
+    const imageId = shelvedImage(instance);
+    if (imageId === null) return;
+    await this.parts.glance
+      .delete(imageId)
+      .catch((error: unknown) => log.warn(`image ${imageId} of the shelf is left: ${describeError(error)}`));
   }
 
   /** The guest's power state, SHUTDOWN (Nova: NOSTATE) when it has no domain. */

@@ -14,6 +14,7 @@ import type { Glance } from '../openstack';
 import type { BootRecorder } from '../sidecar';
 import type { Squirrel } from '../squirrel';
 import { Timeline } from '../timeline';
+import { bootColdInstead } from './clone-fallback';
 import type { InstanceActions } from './instance-actions';
 import type { InstanceRecords } from './instance-records';
 import { noteMachineType } from './machine-type';
@@ -141,7 +142,7 @@ export class Rebuilder {
     log: Logger,
     signal: AbortSignal,
   ): Promise<void> {
-    const { driver, templates, squirrel, boots, options } = this.parts;
+    const { driver, templates, boots, options } = this.parts;
     const spec = instanceSpec(instance, options.instanceNameTemplate, image);
     const timeline = new Timeline();
     const request = {
@@ -167,9 +168,7 @@ export class Rebuilder {
           signal.throwIfAborted();
           const why = `the µVM clone did not become ready: ${describeError(error)}`;
           log.error(`${why}; booting the server cold`);
-          if ('uvm' in template) await squirrel.quarantine(template.uvm.key, why);
-          await driver.destroy(spec);
-          await driver.spawn({ ...request, template: { none: why }, timeline: new Timeline() });
+          await bootColdInstead(this.parts, request, 'uvm' in template ? template.uvm.key : '', why);
           boot.failed(new Error(`${why}; the server was booted cold instead`, { cause: error }));
           return;
         }

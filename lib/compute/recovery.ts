@@ -73,11 +73,11 @@ export class Recovery {
       return;
     }
     if (vmState === VmState.ERROR || vmState === VmState.SOFT_DELETED) return;
+    if (await this.parts.interrupted.recover(context, instance, log)) return;
     if (vmState === VmState.BUILDING || BUILD_TASK_STATES.includes(taskState)) {
       await this.failBuild(context, instance, log);
       return;
     }
-    if (await this.parts.interrupted.recover(context, instance, log)) return;
     const powerState = await power.powerState(instance);
     if (REBOOTS.includes(taskState)) {
       log.info({ taskState }, 'a reboot was cut short');

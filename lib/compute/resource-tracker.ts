@@ -4,12 +4,12 @@
  */
 import type { ComputeDriver, HostResources } from '../../drivers/driver';
 import type { Config } from '../config';
-import { ComputeNode, HVSpec, type Instance, NovaObject, createObject } from '../objects';
+import { ComputeNode, type Flavor, HVSpec, type Instance, NovaObject, createObject } from '../objects';
 import type { Inventory, Placement } from '../openstack';
 import type { RequestContext } from '../messaging';
 import type { HostRecords } from './host-records';
 import type { InstanceRecords } from './instance-records';
-import { VmState } from './states';
+import { RESIZE_TASK_STATES, TaskState, VmState } from './states';
 
 /** Trait that keeps the scheduler away from a disabled host (nova/compute/manager.py, update_compute_provider_status). */
 const DISABLED_TRAIT = 'COMPUTE_STATUS_DISABLED';
@@ -34,6 +34,16 @@ interface Usage {
   readonly taskState: string | null;
   readonly projectId: string;
   readonly osType: unknown;
+}
+
+/** The room that a flavor takes. */
+function room({
+  vcpus,
+  memoryMb,
+  rootGb,
+  ephemeralGb,
+}: Flavor): Pick<Usage, 'vcpus' | 'memoryMb' | 'diskGb'> {
+  return { vcpus, memoryMb, diskGb: rootGb + ephemeralGb };
 }
 
 /** What a tracker works with. */
@@ -103,15 +113,17 @@ export class ResourceTracker {
   /** Counts a server from now on, and again when its states change; one that no longer takes anything is forgotten. */
   track(instance: Instance): void {
     this.claimed.delete(instance.uuid);
-    if (instance.vmState === VmState.DELETED || instance.vmState === VmState.SHELVED_OFFLOADED) {
+    const unshelving = instance.taskState === TaskState.SPAWNING;
+    const gone = instance.vmState === VmState.SHELVED_OFFLOADED && !unshelving;
+    if (instance.vmState === VmState.DELETED || gone) {
       this.usage.delete(instance.uuid);
       return;
     }
-    const { flavor } = instance;
+    const rooms = [instance.flavor, ...reservedFlavors(instance)].map(room);
     this.usage.set(instance.uuid, {
-      vcpus: flavor.vcpus,
-      memoryMb: flavor.memoryMb,
-      diskGb: flavor.rootGb + flavor.ephemeralGb,
+      vcpus: sum(rooms.map(({ vcpus }) => vcpus)),
+      memoryMb: sum(rooms.map(({ memoryMb }) => memoryMb)),
+      diskGb: sum(rooms.map(({ diskGb }) => diskGb)),
       vmState: instance.vmState,
       taskState: instance.taskState,
       projectId: instance.projectId,
@@ -262,6 +274,15 @@ export class ResourceTracker {
       failed_builds: String(this.failedBuilds),
     };
   }
+}
+
+/** Until a resize is confirmed, the server may go back to the flavor it had: room for both is kept (nova: MoveClaim). */
+function reservedFlavors(instance: Instance): Flavor[] {
+  const { vmState, taskState, flavor, oldFlavor, newFlavor } = instance;
+  const moving = RESIZE_TASK_STATES.includes(taskState) || taskState === TaskState.RESIZE_REVERTING;
+  if (!moving && vmState !== VmState.RESIZED) return [];
+  const other = [newFlavor, oldFlavor].find((known) => known !== null && known.id !== flavor.id);
+  return other === null || other === undefined ? [] : [other];
 }
 
 function sum(values: readonly number[]): number {

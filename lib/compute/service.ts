@@ -19,14 +19,17 @@ import { Periodic } from './periodic';
 import type { PowerSync } from './power-sync';
 import type { Recovery } from './recovery';
 import { reportedServiceVersion } from './release';
+import type { ResizeEnd } from './resize-end';
 import type { ResourceTracker } from './resource-tracker';
 import type { SchedulerNews } from './scheduler-news';
+import type { Shelve } from './shelve';
 import type { SoftDelete } from './soft-delete';
 
 const TOPIC = 'compute';
 const CONDUCTOR_RETRY_MS = 1_000;
 const SCHEDULER_SYNC_MS = 120_000;
 const RECLAIM_MS = 60_000;
+const CONFIRM_MS = 60_000;
 /** The longest that a timer can be set to. */
 const FOR_EVER_MS = 2 ** 31 - 1;
 
@@ -41,6 +44,8 @@ export interface ComputeServiceParts {
   readonly tracker: ResourceTracker;
   readonly recovery: Recovery;
   readonly softDelete: SoftDelete;
+  readonly resizeEnd: ResizeEnd;
+  readonly shelve: Shelve;
   readonly housekeeping: Housekeeping;
   readonly powerSync: PowerSync;
   readonly networkCache: NetworkCache;
@@ -177,6 +182,15 @@ export class ComputeService {
         intervalMs: powerSyncIntervalMs,
         run: () => powerSync.syncAll(),
       });
+    }
+    const { resizeConfirmWindow, shelvedOffloadTime, shelvedPollInterval } = config.default;
+    if (shelvedOffloadTime > 0) {
+      const run = (): Promise<void> => this.parts.shelve.offloadOld();
+      this.periodic.start({ name: 'offload-shelved', intervalMs: shelvedPollInterval * 1000, run });
+    }
+    if (resizeConfirmWindow > 0) {
+      const run = (): Promise<void> => this.parts.resizeEnd.confirmOld(resizeConfirmWindow);
+      this.periodic.start({ name: 'confirm-resizes', intervalMs: CONFIRM_MS, run });
     }
     for (const task of this.parts.housekeeping.tasks()) this.periodic.start(task);
   }

@@ -132,6 +132,15 @@ export class Snapshots {
     }
   }
 
+  /** Deletes the images of a server that never got their data: nothing fills them any more after a restart. */
+  async deleteUnfinished(instance: Instance): Promise<void> {
+    const { glance } = this.parts;
+    for (const status of ['queued', 'saving']) {
+      for (const id of await glance.findByProperties({ instance_uuid: instance.uuid, status }))
+        await glance.delete(id);
+    }
+  }
+
   private async rotate(instance: Instance, backupType: string, rotation: number, log: Logger): Promise<void> {
     const { glance } = this.parts;
     const backups = await glance.findByProperties({

@@ -41,10 +41,36 @@ export const TaskState = {
   IMAGE_PENDING_UPLOAD: 'image_pending_upload',
   IMAGE_UPLOADING: 'image_uploading',
   IMAGE_BACKUP: 'image_backup',
+  SHELVING: 'shelving',
+  SHELVING_IMAGE_PENDING_UPLOAD: 'shelving_image_pending_upload',
+  SHELVING_IMAGE_UPLOADING: 'shelving_image_uploading',
+  SHELVING_OFFLOADING: 'shelving_offloading',
+  RESIZE_PREP: 'resize_prep',
+  RESIZE_MIGRATING: 'resize_migrating',
+  RESIZE_MIGRATED: 'resize_migrated',
+  RESIZE_FINISH: 'resize_finish',
+  RESIZE_REVERTING: 'resize_reverting',
+  RESCUING: 'rescuing',
+  UNRESCUING: 'unrescuing',
   REBUILDING: 'rebuilding',
   REBUILD_BLOCK_DEVICE_MAPPING: 'rebuild_block_device_mapping',
   REBUILD_SPAWNING: 'rebuild_spawning',
 } as const;
+
+/** Task states in which a server is getting another flavor. */
+export const RESIZE_TASK_STATES: readonly (string | null)[] = [
+  TaskState.RESIZE_PREP,
+  TaskState.RESIZE_MIGRATING,
+  TaskState.RESIZE_MIGRATED,
+  TaskState.RESIZE_FINISH,
+];
+
+/** Task states in which a server is being made into an image for the shelf. */
+export const SHELVE_TASK_STATES: readonly (string | null)[] = [
+  TaskState.SHELVING,
+  TaskState.SHELVING_IMAGE_PENDING_UPLOAD,
+  TaskState.SHELVING_IMAGE_UPLOADING,
+];
 
 /** Task states in which a server is being built (nova/compute/manager.py, _init_instance). */
 export const BUILD_TASK_STATES: readonly (string | null)[] = [

@@ -1,24 +1,20 @@
 /**
  * What Nova may ask of a compute service and this one does not do yet. Silence would leave servers hanging in a task state:
- * every such request is refused by name, and what its caller had prepared is taken back.
+ * every such request is refused by name.
  */
 import { NotImplementedError } from '../exceptions';
-import type { RequestContext, RpcHandler } from '../messaging';
-import { Instance, Migration, expectObject } from '../objects';
-import type { Glance, Placement } from '../openstack';
+import type { RpcHandler } from '../messaging';
+import { Instance, expectObject } from '../objects';
 import type { InstanceActions } from './instance-actions';
-import type { InstanceRecords } from './instance-records';
 
 /** Methods of nova-compute's RPC API that are refused (nova/compute/rpcapi.py, 5.13 to 6.5). */
 export const UNSUPPORTED_METHODS = [
   'add_fixed_ip_to_instance',
   'allow_share',
   'attach_volume',
-  'cache_images',
   'check_can_live_migrate_destination',
   'check_can_live_migrate_source',
   'check_instance_shared_storage',
-  'confirm_resize',
   'confirm_snapshot_based_resize_at_source',
   'deny_share',
   'detach_volume',
@@ -36,24 +32,17 @@ export const UNSUPPORTED_METHODS = [
   'post_live_migration_at_destination',
   'power_update',
   'pre_live_migration',
-  'prep_resize',
   'prep_snapshot_based_resize_at_dest',
   'prep_snapshot_based_resize_at_source',
   'quiesce_instance',
   'remove_fixed_ip_from_instance',
   'remove_volume_connection',
-  'rescue_instance',
   'reserve_block_device_name',
   'resize_instance',
-  'revert_resize',
   'revert_snapshot_based_resize_at_dest',
   'rollback_live_migration_at_destination',
-  'shelve_instance',
-  'shelve_offload_instance',
   'swap_volume',
   'unquiesce_instance',
-  'unrescue_instance',
-  'unshelve_instance',
   'volume_snapshot_create',
   'volume_snapshot_delete',
 ] as const;
@@ -61,9 +50,6 @@ export const UNSUPPORTED_METHODS = [
 /** What a refusal works with. */
 export interface RefusalParts {
   readonly actions: InstanceActions;
-  readonly records: InstanceRecords;
-  readonly placement: Placement;
-  readonly glance: Glance;
 }
 
 /** A handler for each method that is refused. */
@@ -76,30 +62,6 @@ function refusal(parts: RefusalParts, method: string): RpcHandler {
     const error = new NotImplementedError(`prebake-compute does not support ${method} yet`);
     if (args.instance === undefined || args.instance === null) throw error;
     const instance = expectObject(args.instance, Instance);
-    return parts.actions.run(context, instance, method, async () => {
-      await takeBack(parts, context, method, instance, args);
-      throw error;
-    });
+    return parts.actions.run(context, instance, method, () => Promise.reject(error));
   };
-}
-
-/** Undoes what nova-api or nova-conductor prepared before they asked. */
-async function takeBack(
-  parts: RefusalParts,
-  context: RequestContext,
-  method: string,
-  instance: Instance,
-  args: Readonly<Record<string, unknown>>,
-): Promise<void> {
-  if (method === 'shelve_instance') {
-    // nova-api made the image's record, for us to fill.
-    if (typeof args.image_id === 'string') await parts.glance.delete(args.image_id);
-  }
-  if (method === 'prep_resize' && args.migration !== null && args.migration !== undefined) {
-    // The scheduler gave the server the new flavor's resources; the old ones are held by the migration.
-    const migration = expectObject(args.migration, Migration);
-    await parts.placement.moveAllocations(migration.uuid, instance.uuid);
-    migration.set('status', 'error');
-    await parts.records.saveMigration(context, migration);
-  }
 }

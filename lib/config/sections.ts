@@ -121,6 +121,21 @@ export const SECTIONS = {
         default: 0,
         doc: "Seconds that a deleted server can be restored; must be as nova-api's. 0 or less deletes at once.",
       }),
+      shelvedOffloadTime: integer({
+        default: 0,
+        min: -1,
+        doc: 'Seconds that a shelved server stays on this host: 0 takes it off at once, -1 never.',
+      }),
+      shelvedPollInterval: integer({
+        default: 3600,
+        min: 1,
+        doc: 'Seconds between two looks for shelved servers to take off this host.',
+      }),
+      resizeConfirmWindow: integer({
+        default: 0,
+        min: 0,
+        doc: 'Seconds after which a resize is confirmed by itself; 0 leaves it to the user.',
+      }),
       reservedHostCpus: integer({ default: 0, min: 0, doc: 'CPUs kept for the host.' }),
       reservedHostMemoryMb: integer({ default: 512, min: 0, doc: 'MiB of memory kept for the host.' }),
       reservedHostDiskMb: integer({ default: 0, min: 0, doc: 'MiB of disk kept for the host.' }),

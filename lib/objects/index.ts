@@ -13,7 +13,7 @@ export {
 } from './diagnostics';
 export { Flavor } from './flavor';
 export { Instance, InstanceFault, InstanceInfoCache, KeyPair, VirtualInterface } from './instance';
-export { Migration } from './migration';
+export { Migration, MigrationContext } from './migration';
 export {
   networkInfoSchema,
   parseNetworkInfo,

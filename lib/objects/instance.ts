@@ -118,6 +118,14 @@ export class Instance extends NovaObject {
   get flavor(): Flavor {
     return this.readObject('flavor', Flavor);
   }
+  /** The flavor it had before a resize that is under way or not confirmed yet. */
+  get oldFlavor(): Flavor | null {
+    return this.readOptionalObject('old_flavor', Flavor);
+  }
+  /** The flavor that such a resize gives it. */
+  get newFlavor(): Flavor | null {
+    return this.readOptionalObject('new_flavor', Flavor);
+  }
   get memoryMb(): number {
     return this.read('memory_mb', integer);
   }

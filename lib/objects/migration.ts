@@ -28,3 +28,8 @@ export class Migration extends NovaObject {
     return this.read('dest_compute', nullableText);
   }
 }
+
+/** What of a server changes besides its flavor while it moves, kept with it until the end (nova/objects/migration_context.py). */
+export class MigrationContext extends NovaObject {
+  static readonly className = 'MigrationContext';
+}

@@ -5,7 +5,7 @@ import { ComputeNode, HVSpec } from './compute-node';
 import { UnexpectedObjectError } from './errors';
 import { Flavor } from './flavor';
 import { Instance, InstanceFault, InstanceInfoCache, KeyPair, VirtualInterface } from './instance';
-import { Migration } from './migration';
+import { Migration, MigrationContext } from './migration';
 import { ConsoleAuthToken, InstanceExternalEvent, NetworkRequest } from './requests';
 import { NovaObject, NovaObjectList, type ObjectParts } from './nova-object';
 import { ImageMeta, ImageMetaProps, RequestSpec } from './request-spec';
@@ -28,6 +28,7 @@ const TYPED: readonly AnyObjectClass[] = [
   InstanceInfoCache,
   KeyPair,
   Migration,
+  MigrationContext,
   NetworkRequest,
   RequestSpec,
   Service,

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { ComputeProcess } from '../support/compute-process';
 import { CLOUD, NovaApi, type Server, waitFor } from '../support/nova-api';
-import { ALL_IN_ONE, run, taps, traces, waitForPing } from '../support/servers';
+import { ALL_IN_ONE, run, taps, traces, virsh, waitForPing } from '../support/servers';
 
 describe('servers', () => {
   let nova: NovaApi;
@@ -99,10 +99,48 @@ describe('servers', () => {
     await waitForPing(nova, server);
   });
 
-  it('shows a guest that ends by itself as stopped within 10 s', async () => {
-    const server = await active('dies');
-    await run('virsh', ['-c', 'qemu:///system', 'destroy', server.id]);
-    await nova.waitForStatus(server.id, 'SHUTOFF', 10_000);
+  describe('that end by themselves are shown as stopped within 10 s', () => {
+    let server: Server;
+
+    beforeAll(async () => {
+      const id = await nova.create({ name: 'dies', image, flavor });
+      server = await nova.waitForStatus(id, 'ACTIVE');
+    });
+    afterAll(async () => {
+      await nova.delete(server.id);
+      await nova.waitForGone(server.id);
+    });
+
+    async function pidOfQemu(): Promise<number> {
+      const { stdout } = await run('pgrep', ['-f', `qemu-system.*-uuid ${server.id}`]);
+      return Number(stdout.trim());
+    }
+
+    it.each<[string, () => Promise<unknown>]>([
+      // The guest's own system reacts to the button.
+      ['switched off', () => virsh('shutdown', '--mode', 'acpi', server.id)],
+      // What a panicking kernel writes to its pvpanic device.
+      ['panicked', () => virsh('qemu-monitor-command', server.id, '--hmp', 'o/b 0x505 1')],
+      [
+        'with a killed QEMU',
+        async () => {
+          process.kill(await pidOfQemu(), 'SIGKILL');
+        },
+      ],
+      ['destroyed behind the service', () => virsh('destroy', server.id)],
+    ])('%s', async (_how, end) => {
+      await waitForPing(nova, server);
+      const ended = waitFor(
+        async () => ((await virsh('domstate', server.id)).startsWith('shut off') ? true : null),
+        60_000,
+        () => 'the guest has not ended',
+      );
+      await end();
+      await ended;
+      expect((await nova.waitForStatus(server.id, 'SHUTOFF', 10_000))['OS-EXT-STS:power_state']).toBe(4);
+      await nova.action(server.id, { 'os-start': null });
+      await nova.waitForStatus(server.id, 'ACTIVE');
+    });
   });
 
   it('keeps one through a restart of the service and of RabbitMQ', async () => {

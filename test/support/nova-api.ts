@@ -158,13 +158,18 @@ export class NovaApi {
   }
 
   /** Waits until the server has no task and this status; ends early when it is in ERROR and that was not asked for. */
-  async waitForStatus(id: string, status: string, timeoutMs = 180_000): Promise<Server> {
+  async waitForStatus(
+    id: string,
+    status: string,
+    timeoutMs = 180_000,
+    { despiteError = false } = {},
+  ): Promise<Server> {
     let last: Server | null = null;
     return waitFor(
       async () => {
         last = await this.show(id);
         if (last === null) throw new Error(`server ${id} is gone`);
-        if (last.status === 'ERROR' && status !== 'ERROR') {
+        if (last.status === 'ERROR' && status !== 'ERROR' && !despiteError) {
           throw new Error(`server ${id} is in ERROR: ${last.fault?.message ?? 'no fault'}`);
         }
         return last.status === status && last['OS-EXT-STS:task_state'] === null ? last : null;

@@ -10,8 +10,8 @@ import { CLOUD, NOVA_CONF, type NovaApi, type Server, waitFor } from './nova-api
 export const run = promisify(execFile);
 /** devstack/all-in-one. */
 export const ALL_IN_ONE = join(__dirname, '..', '..', 'devstack', 'all-in-one');
-const PREBAKE = join(__dirname, '..', '..', 'dist', 'lib', 'cli', 'main.js');
 const INSTANCES = join(CLOUD, 'lib', 'prebake', 'instances');
+const PREBAKE = join(__dirname, '..', '..', 'dist', 'lib', 'cli', 'main.js');
 
 /** Makes an image's µVM by the command, beside whatever service runs. */
 export async function bakeImage(image: string): Promise<void> {
@@ -30,7 +30,9 @@ export async function traces(nova: NovaApi, server: Pick<Server, 'id'>): Promise
   const found: string[] = [];
   const { stdout: domains } = await run('virsh', ['-c', 'qemu:///system', 'list', '--all', '--uuid']);
   if (domains.includes(server.id)) found.push('domain');
-  if (existsSync(join(INSTANCES, server.id))) found.push('files');
+  if (existsSync(join(INSTANCES, server.id)) || existsSync(join(INSTANCES, `${server.id}_resize`))) {
+    found.push('files');
+  }
   const ports = z
     .object({ ports: z.array(z.object({ id: z.string() })) })
     .parse(await nova.get('network', `/v2.0/ports?device_id=${server.id}`));
@@ -40,6 +42,16 @@ export async function traces(nova: NovaApi, server: Pick<Server, 'id'>): Promise
     .parse(await nova.get('placement', `/allocations/${server.id}`));
   if (Object.keys(allocations).length > 0) found.push('allocation');
   return found;
+}
+
+/** Runs virsh on the cloud's libvirt. */
+export async function virsh(...args: string[]): Promise<string> {
+  return (await run('virsh', ['-c', 'qemu:///system', ...args])).stdout;
+}
+
+/** Names of the files of a server, sorted. */
+export async function filesOf(id: string): Promise<string[]> {
+  return (await readdir(join(INSTANCES, id))).sort();
 }
 
 /** Names of the taps on this machine. */

@@ -8,11 +8,11 @@
  */
 import { screens, serialPorts } from '../consoles';
 import { cpuMode, type DriverSettings } from '../settings';
-import { agentChannel, disk, pciSlot, rng, toXml, video, type XmlNode } from '../xml';
+import { agentChannel, disk, panicNotifier, pciSlot, rng, toXml, video, type XmlNode } from '../xml';
 import type { UvmPlatform } from '../../driver';
 
 /** Raised with every change of what a guest sees: device state of another layout cannot be loaded. */
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 
 const DIMM_SLOTS = 16;
 const GATE_PORT = 'org.prebake.gate.0';
@@ -111,6 +111,7 @@ export function uvmDomainXml(domain: UvmDomain): string {
       video: { ...video('vga'), address: pciSlot(SLOT.video) },
       rng: rng(SLOT.rng),
       memballoon: { '@model': 'none' },
+      panic: panicNotifier(),
     },
     'qemu:commandline':
       bake === undefined ? { 'qemu:arg': [{ '@value': '-incoming' }, { '@value': 'defer' }] } : undefined,

@@ -121,8 +121,17 @@ function metaData(
   };
 }
 
+/** Notes with a new server that it has a config drive, so that it keeps it (nova/virt/configdrive.py, update_instance). */
+export function noteConfigDrive(instance: Instance, forceConfigDrive: boolean): void {
+  if (!instance.configDrive && wantsConfigDrive({ instance, forceConfigDrive }))
+    instance.set('config_drive', 'True');
+}
+
 /** The user asked for a drive, the operator wants one for every new server, or the image does (nova/virt/configdrive.py). */
-function wantsConfigDrive({ instance, forceConfigDrive }: IdentityRequest): boolean {
+function wantsConfigDrive({
+  instance,
+  forceConfigDrive,
+}: Pick<IdentityRequest, 'instance' | 'forceConfigDrive'>): boolean {
   return (
     instance.configDrive ||
     (forceConfigDrive && instance.launchedAt === null) ||

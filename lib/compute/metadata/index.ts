@@ -1,3 +1,3 @@
 /** What a server's guest is told about itself. */
-export { buildIdentity, type IdentityRequest } from './identity';
+export { buildIdentity, noteConfigDrive, type IdentityRequest } from './identity';
 export { networkData, type NetworkData } from './network-data';

@@ -41,6 +41,10 @@ async function recovered(vmState: string, taskState: string | null, powerState: 
     interrupted: new InterruptedOperations({
       driver: { abandonSnapshot: note('snapshot abandoned') },
       records,
+      rescue: { unrescue: note('unrescue') },
+      resizeEnd: { recover: () => Promise.resolve(false) },
+      shelve: { recover: () => Promise.resolve(false) },
+      unshelve: { putBack: note('put back') },
     }),
     networks: { deallocate: note('ports deleted') },
     power: {
@@ -76,6 +80,7 @@ test.each<[string, string | null, PowerState, string[], object | null]>([
   ['paused', 'unpausing', PowerState.PAUSED, ['unpause'], null],
   ['active', 'suspending', PowerState.RUNNING, ['suspend'], null],
   ['suspended', 'resuming', PowerState.SHUTDOWN, ['resume'], null],
+  ['rescued', 'unrescuing', PowerState.SHUTDOWN, ['unrescue'], null],
   ['active', 'soft-deleting', PowerState.RUNNING, ['soft delete'], null],
   ['soft-delete', 'restoring', PowerState.SHUTDOWN, ['restore'], null],
   // An image that is not whole is of no use.
@@ -98,12 +103,15 @@ test.each<[string, string | null, PowerState, string[], object | null]>([
   expect(found.faults).toEqual([]);
 });
 
-test('a rebuild cut short leaves the server in error, and its user is told', async () => {
-  const found = await recovered('active', 'rebuild_spawning', PowerState.NOSTATE);
-  expect(found.done).toEqual([]);
-  expect(found.saved).toEqual({ vm_state: 'error', task_state: null });
-  expect(found.faults).toEqual([{ message: expect.stringMatching(/restarted while/) as string }]);
-});
+test.each(['rebuild_spawning', 'rescuing'])(
+  '%s cut short leaves the server in error, and its user is told',
+  async (taskState) => {
+    const found = await recovered('active', taskState, PowerState.NOSTATE);
+    expect(found.done).toEqual([]);
+    expect(found.saved).toEqual({ vm_state: 'error', task_state: null });
+    expect(found.faults).toEqual([{ message: expect.stringMatching(/restarted while/) as string }]);
+  },
+);
 
 test.each([
   ['building', null],

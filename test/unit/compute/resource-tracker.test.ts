@@ -4,7 +4,7 @@ import { HostRecords } from '../../../lib/compute/host-records';
 import { InstanceRecords } from '../../../lib/compute/instance-records';
 import { ResourceTracker, type ResourceTrackerParts } from '../../../lib/compute/resource-tracker';
 import { RequestContext } from '../../../lib/messaging';
-import { ComputeNode, Conductor, Instance, createObject, deserialise } from '../../../lib/objects';
+import { ComputeNode, Conductor, Flavor, Instance, createObject, deserialise } from '../../../lib/objects';
 import { argsOf, recordedRequest } from '../../support/rpc-recordings';
 import { ScriptedConductor } from '../../support/scripted-conductor';
 
@@ -79,6 +79,7 @@ function world(instances: readonly Instance[] = []) {
   return { tracker, conductor, told };
 }
 
+const LARGER = { id: 77, vcpus: 2, memory_mb: 512, root_gb: 4, ephemeral_gb: 0 };
 const USED = ['vcpus_used', 'memory_mb_used', 'free_ram_mb', 'local_gb_used', 'running_vms'] as const;
 const context = RequestContext.admin();
 
@@ -115,4 +116,17 @@ test('keeps counting a server that is being built, though the database does not 
   tracker.track(building);
   await tracker.update(context);
   expect(conductor.writes('ComputeNode.save', 'running_vms').at(-1)).toEqual({ running_vms: 0 });
+});
+
+test('a server counts with both its flavors until its resize is confirmed', async () => {
+  const resized = server();
+  const { flavor } = resized;
+  resized.update({ vm_state: 'resized', task_state: null, old_flavor: flavor, new_flavor: null });
+  resized.set('flavor', createObject(Flavor, { ...LARGER }));
+  const { tracker, conductor } = world([resized]);
+  await tracker.start(context, { disabled: false });
+  expect(conductor.writes('ComputeNode.save', ...USED).at(-1)).toMatchObject({
+    vcpus_used: 3,
+    memory_mb_used: 512 + 64 + 512,
+  });
 });

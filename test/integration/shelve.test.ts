@@ -1,0 +1,130 @@
+/** Servers put on the shelf and taken from it, one that was booted cold and one from a µVM, on a real OpenStack. */
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { ComputeProcess } from '../support/compute-process';
+import { CLOUD, NOVA_CONF, NovaApi, type Server, waitFor } from '../support/nova-api';
+import { ALL_IN_ONE, bakeImage, run, traces, waitForPing } from '../support/servers';
+
+const imagesSchema = z.object({ images: z.array(z.looseObject({ id: z.string(), status: z.string() })) });
+
+describe('shelved servers', () => {
+  let nova: NovaApi;
+  let compute: ComputeProcess;
+  let image: string;
+  const servers = new Map<string, Server>();
+
+  beforeAll(async () => {
+    nova = await NovaApi.login();
+    image = await nova.imageId('tiny');
+    compute = await ComputeProcess.start();
+    await run(ALL_IN_ONE, ['discover-hosts']);
+    await bakeImage(image);
+    for (const [how, flavor] of [
+      ['cold', 'm1.micro'],
+      ['uvm', 'm1.mini'],
+    ] as const) {
+      const id = await nova.create({ name: how, image, flavor: await nova.flavorId(flavor) });
+      servers.set(how, await nova.waitForStatus(id, 'ACTIVE'));
+      expect((await compute.boot(id))?.how).toBe(how);
+    }
+  });
+  afterAll(async () => {
+    for (const server of servers.values()) {
+      await nova.delete(server.id);
+      await nova.waitForGone(server.id);
+      expect(await traces(nova, server)).toEqual([]);
+    }
+    await compute.stop();
+  });
+
+  function server(how: string): Server {
+    const found = servers.get(how);
+    if (found === undefined) throw new Error(`no ${how} server`);
+    return found;
+  }
+
+  async function imagesOf(id: string): Promise<string[]> {
+    const { images } = imagesSchema.parse(await nova.get('image', `/v2/images?instance_uuid=${id}`));
+    return images.map(({ status }) => status);
+  }
+
+  it.each(['cold', 'uvm'])('leave the host at once and come back as they were (%s)', async (how) => {
+    const { id, addresses } = server(how);
+    await nova.action(id, { shelve: null });
+    const shelved = await nova.waitForStatus(id, 'SHELVED_OFFLOADED');
+    expect(shelved['OS-EXT-SRV-ATTR:host']).toBeNull();
+    expect(await traces(nova, shelved)).toEqual(['port']);
+    expect(await imagesOf(id)).toEqual(['active']);
+
+    await nova.action(id, { unshelve: null });
+    const back = await nova.waitForStatus(id, 'ACTIVE');
+    expect(back.addresses).toEqual(addresses);
+    await waitForPing(nova, back);
+    expect(await imagesOf(id)).toEqual([]);
+    expect(await traces(nova, back)).toEqual(['domain', 'files', 'port', 'allocation']);
+    // The next start needs nothing of the image that is gone.
+    await nova.action(id, { reboot: { type: 'HARD' } });
+    await waitForPing(nova, await nova.waitForStatus(id, 'ACTIVE'));
+  });
+
+  it('stay for a while where the operator wants it so', async () => {
+    const { id } = server('cold');
+    const later = join(CLOUD, 'etc', 'shelved-later.conf');
+    await writeFile(later, '[DEFAULT]\nshelved_offload_time = 1\nshelved_poll_interval = 5\n');
+    await compute.stop();
+    compute = await ComputeProcess.start({ configFiles: [NOVA_CONF, later] });
+    await nova.action(id, { shelve: null });
+    await nova.waitForStatus(id, 'SHELVED_OFFLOADED');
+    const stay = join(CLOUD, 'etc', 'shelved-stay.conf');
+    await writeFile(stay, '[DEFAULT]\nshelved_offload_time = -1\n');
+    await compute.stop();
+    compute = await ComputeProcess.start({ configFiles: [NOVA_CONF, stay] });
+    await nova.action(id, { unshelve: null });
+    await waitForPing(nova, await nova.waitForStatus(id, 'ACTIVE'));
+
+    await nova.action(id, { shelve: null });
+    const shelved = await nova.waitForStatus(id, 'SHELVED');
+    expect(await traces(nova, shelved)).toEqual(['domain', 'files', 'port', 'allocation']);
+    await nova.action(id, { unshelve: null });
+    await waitForPing(nova, await nova.waitForStatus(id, 'ACTIVE'));
+    expect(await imagesOf(id)).toEqual([]);
+    await nova.action(id, { shelve: null });
+    await nova.waitForStatus(id, 'SHELVED');
+    await nova.action(id, { shelveOffload: null });
+    await nova.waitForStatus(id, 'SHELVED_OFFLOADED');
+    expect(await traces(nova, shelved)).toEqual(['port']);
+  });
+
+  it('find images that were cached for them', async () => {
+    const { aggregate } = z
+      .object({ aggregate: z.object({ id: z.number() }) })
+      .parse(
+        (await nova.http.post(`${nova.url('compute')}/os-aggregates`, { aggregate: { name: 'cached' } }))
+          .data,
+      );
+    const url = `${nova.url('compute')}/os-aggregates/${aggregate.id}`;
+    const { stdout: tiny } = await run('cat', [join(CLOUD, 'images', 'tiny.qcow2')], {
+      encoding: 'buffer',
+      maxBuffer: 64 << 20,
+    });
+    const wanted = await nova.upload('wanted-soon', 'qcow2', tiny, { prebake: 'never' });
+    try {
+      await nova.http.post(`${url}/action`, { add_host: { host: 'prebake' } });
+      await nova.http.post(`${url}/images`, { cache: [{ id: wanted }] });
+      const base = join(CLOUD, 'lib', 'prebake', 'instances', '_base');
+      await waitFor(
+        () =>
+          Promise.resolve(existsSync(join(base, createHash('sha1').update(wanted).digest('hex'))) || null),
+        60_000,
+        () => `the image is not in ${base}`,
+      );
+    } finally {
+      await nova.http.post(`${url}/action`, { remove_host: { host: 'prebake' } });
+      await nova.http.delete(url);
+      await nova.deleteImage(wanted);
+    }
+  });
+});

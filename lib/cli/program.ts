@@ -3,6 +3,8 @@ import { Command } from 'commander';
 import { bake } from './bake-command';
 import { showBoots } from './boots-command';
 import { ConfigPathOptions, configurationReference, sampleConfiguration } from '../config';
+import { metricsReference } from '../sidecar';
+import { commandReference } from './command-reference';
 import { type Examination, doctor } from './doctor-command';
 import { collectCache, listCache, removeFromCache, showCache, verifyCache } from './cache-commands';
 import type { Cache, Host, OpenHost } from './host';
@@ -155,6 +157,18 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
     .description('print a prebake.conf with all options of [prebake], commented out')
     .action(() => {
       output.stdout.write(sampleConfiguration());
+    });
+  program
+    .command('metrics-docs')
+    .description('print the reference of all metrics, as in docs/metrics.md')
+    .action(() => {
+      output.stdout.write(metricsReference());
+    });
+  program
+    .command('command-docs')
+    .description('print the reference of this command, as in docs/commands.md')
+    .action(() => {
+      output.stdout.write(commandReference(program));
     });
   return program;
 }

@@ -1,6 +1,7 @@
 /** docs/configuration.md, written from the table. */
 import { DEFAULT_CONFIG_PATHS } from './default-paths';
 import { toSectionName, toSnakeCase } from './names';
+import { renderTable } from '../markdown';
 import type { Fallback, Option } from './option';
 import { SECTIONS } from './sections';
 
@@ -45,17 +46,4 @@ function describeFallback(fallback: Fallback): string {
     case 'required':
       return '**required**';
   }
-}
-
-/** A table of Markdown with its columns lined up; the first row is its head. */
-function renderTable(rows: readonly (readonly string[])[]): string {
-  const cells = rows.map((row) => row.map((cell) => cell.replaceAll('|', '\\|')));
-  const widths = (cells[0] ?? []).map((_, column) =>
-    Math.max(3, ...cells.map((row) => row[column]?.length ?? 0)),
-  );
-  const [head = '', ...body] = cells.map(
-    (row) => `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`,
-  );
-  const rule = `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`;
-  return [head, rule, ...body].join('\n');
 }

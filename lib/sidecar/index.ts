@@ -3,6 +3,7 @@ export { BakeRecorder } from './bake-recorder';
 export { BootRecorder } from './boot-recorder';
 export type { Boot, BootOutcome, BootSubject, BootView } from './boot-recorder';
 export { Metrics } from './metrics';
+export { metricsReference } from './metrics-reference';
 export type { GaugeSource } from './metrics';
 export type { CheckResult, ReadinessCheck, ReadinessReport } from './readiness';
 export { createSidecar, sidecarUrl } from './server';

@@ -4,6 +4,7 @@
  * Others report events by its methods and need to know nothing of prom-client.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import { z } from 'zod';
 
 /** From one hot-plug call to a cold boot under emulation. */
 const BOOT_BUCKETS_S = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300];
@@ -11,6 +12,17 @@ const BAKE_BUCKETS_S = [5, 10, 20, 40, 80, 160, 320, 640, 1280];
 
 /** Reads a value at the time of a scrape. */
 export type GaugeSource = () => number | Promise<number>;
+
+const definitionsSchema = z.array(
+  z.object({
+    name: z.string(),
+    help: z.string(),
+    type: z.string(),
+    labelNames: z.array(z.string()).default([]),
+  }),
+);
+/** What is known of a metric before it has a value. */
+export type MetricDefinition = z.infer<typeof definitionsSchema>[number];
 
 /** Everything `/metrics` shows. */
 export class Metrics {
@@ -92,6 +104,13 @@ export class Metrics {
         }
       },
     });
+  }
+
+  /** All metrics there are, by name. */
+  definitions(): readonly MetricDefinition[] {
+    return definitionsSchema
+      .parse(this.registry.getMetricsAsArray())
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   get contentType(): string {

@@ -22,6 +22,7 @@ describe('a host that changes over', () => {
   let compute: ComputeProcess | null = null;
   let ofStock: Server;
   const ofPrebake: Server[] = [];
+  const made: string[] = [];
 
   beforeAll(async () => {
     nova = await NovaApi.login();
@@ -31,11 +32,14 @@ describe('a host that changes over', () => {
     await compute?.stop();
     await allInOne('stop');
     compute = await ComputeProcess.start();
-    for (const { id } of [ofStock, ...ofPrebake]) {
-      await nova.delete(id);
-      await nova.waitForGone(id);
+    try {
+      for (const id of made) {
+        await nova.delete(id);
+        await nova.waitForGone(id);
+      }
+    } finally {
+      await compute.stop();
     }
-    await compute.stop();
   });
 
   async function allInOne(action: 'start' | 'stop'): Promise<void> {
@@ -43,7 +47,9 @@ describe('a host that changes over', () => {
   }
 
   async function boot(name: string): Promise<Server> {
-    const server = await nova.waitForStatus(await nova.create({ name, image, flavor }), 'ACTIVE');
+    const id = await nova.create({ name, image, flavor });
+    made.push(id);
+    const server = await nova.waitForStatus(id, 'ACTIVE');
     await waitForPing(nova, server);
     return server;
   }

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { measureSample, openCache } from './cache';
+import { measureIndex } from './cache-index';
 import { openPeers, sizeOf, type Peer } from './cache-peers';
 import { bakeSet, corpusNames, hasSet, readSet, setNames, type BakedSet } from './corpus';
 import { figure, type Figure } from './figures';
@@ -91,7 +92,7 @@ async function measureCorpus(
         totals.set(peer, total);
       }
     }
-    return [...figures, ...sumUp(added, totals)];
+    return [...figures, await measureIndex(cache.directory), ...sumUp(added, totals)];
   } finally {
     for (const peer of peers) await peer.close();
     await cache.close();

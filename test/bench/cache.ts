@@ -11,6 +11,7 @@ import pino from 'pino';
 import { loadConfig } from '../../lib/config';
 import { Squirrel, squirrelOptions, type UvmDescription, type UvmFileName } from '../../lib/squirrel';
 import { NOVA_CONF } from '../support/nova-api';
+import { measureIndex } from './cache-index';
 import { figure, type Figure } from './figures';
 import type { BenchOptions } from './main';
 
@@ -51,7 +52,7 @@ export async function measureCache(source: CacheSource, options: BenchOptions): 
       const samples = await takeSamples(copy);
       const figures: Figure[] = [];
       for (const sample of samples) figures.push(...(await measureSample(fresh, sample, directory, options)));
-      return figures;
+      return [...figures, await measureIndex(fresh.directory)];
     } finally {
       await copy.close();
       await fresh.close();
@@ -143,6 +144,12 @@ export async function measureSample(
       times_.push(performance.now() - started);
     }
   }
+  await rm(join(fresh.directory, 'materialised', key), { recursive: true, force: true });
+  say('verifying it');
+  const verifyStarted = performance.now();
+  const { pages, problems } = await fresh.verify(key);
+  const verifyS = (performance.now() - verifyStarted) / 1000;
+  if (problems.length > 0) throw new Error(problems.join('; '));
   const lz4 = 'lz4 -d of the RAM file';
   return [
     figure({
@@ -165,6 +172,11 @@ export async function measureSample(
       unit: 'ms',
       values: times.cold,
       peer: { name: lz4, values: times.lz4Cold },
+    }),
+    figure({
+      name: `${name}, verified page by page`,
+      unit: 'MiB/s',
+      values: [(pages * 4096) / MIB / verifyS],
     }),
   ];
 }

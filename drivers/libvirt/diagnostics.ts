@@ -76,14 +76,6 @@ export async function readDiagnostics(domain: Domain): Promise<GuestDiagnostics>
   };
 }
 
-/** Nanoseconds of processor time that a running guest has used, its emulation and I/O included. */
-export async function readCpuTimeNs(domain: Domain): Promise<number> {
-  const { data } = await domain.fill('virDomainGetInfo', INFO_BYTES, (d, into) =>
-    binding().virDomainGetInfo(d, into),
-  );
-  return number(data, 32);
-}
-
 async function cpuTimes(domain: Domain, vcpus: number): Promise<number[]> {
   const { count, data } = await domain.fill('virDomainGetVcpus', vcpus * VCPU_BYTES, (d, into) =>
     binding().virDomainGetVcpus(d, into, vcpus, null, 0),

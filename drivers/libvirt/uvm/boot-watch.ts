@@ -3,15 +3,16 @@
  * come to rest without it, long before the bake's time is over: nothing to boot from, no cloud-init, a panic, a question on
  * the console.
  */
+import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { z } from 'zod';
 import { readConsoleLog } from '../console-log';
-import { readCpuTimeNs } from '../diagnostics';
 import type { Domain } from '../domain';
 
 const LOOK_MS = 10_000;
 /** A boot may well wait for something, as for a network that does not answer: systemd gives such things 90 to 120 s. */
 const REST_MS = 180_000;
-/** Of one processor; a guest that waits at its login prompt uses less, a boot more, also on a busy host. */
+/** Of one processor, which it had or would have liked to have; a guest that waits at its login prompt wants less. */
 const REST_SHARE = 0.04;
 const NS_PER_MS = 1e6;
 const MAX_QUOTE = 160;
@@ -24,11 +25,16 @@ export class BootStalled extends Error {
   override readonly name = 'BootStalled';
 }
 
-/** Rejects with BootStalled once the guest has hardly used its processor for three minutes; resolves when aborted. */
+const threadsSchema = z.array(z.object({ 'thread-id': z.int().positive() }));
+
+/** Rejects with BootStalled once the guest has hardly wanted its processor for three minutes; resolves when aborted. */
 export async function watchBoot(domain: Domain, consoleLogPath: string, signal: AbortSignal): Promise<void> {
   const looks: { readonly atMs: number; readonly cpuNs: number }[] = [];
   while (!signal.aborted) {
-    looks.push({ atMs: performance.now(), cpuNs: await readCpuTimeNs(domain) });
+    const cpuNs = await wantedCpuNs(domain);
+    // Not to be known: then only the bake's time ends it.
+    if (cpuNs === undefined) return;
+    looks.push({ atMs: performance.now(), cpuNs });
     const last = looks.at(-1);
     const then = looks.findLast(({ atMs }) => last !== undefined && last.atMs - atMs >= REST_MS);
     if (last !== undefined && then !== undefined) {
@@ -37,6 +43,21 @@ export async function watchBoot(domain: Domain, consoleLogPath: string, signal: 
     }
     await delay(LOOK_MS, undefined, { signal }).catch(() => undefined);
   }
+}
+
+/**
+ * Nanoseconds for which the guest's processors ran on one of the host's, or waited for one to be free: a starved guest is not
+ * at rest. Undefined where the kernel does not tell, or QEMU's threads are not to be seen from here.
+ */
+async function wantedCpuNs(domain: Domain): Promise<number | undefined> {
+  let sumNs = 0;
+  for (const thread of threadsSchema.parse(await domain.monitor('query-cpus-fast'))) {
+    const text = await readFile(`/proc/${thread['thread-id']}/schedstat`, 'utf8').catch(() => '');
+    const [ranNs, waitedNs] = text.split(' ').map(Number);
+    if (ranNs === undefined || waitedNs === undefined || !(ranNs > 0)) return undefined;
+    sumNs += ranNs + waitedNs;
+  }
+  return sumNs;
 }
 
 /** What there is to say about a boot that did not end well, from its console. */

@@ -84,11 +84,13 @@ async function measureCorpus(
       await rm(imagePath);
       const bytes = (await storedBytes(cache.directory)) - before;
       added.push({ image: set.name, bytes });
+      say(`${set.name} added ${inMib(bytes)}`);
       for (const peer of peers) {
-        say(`${set.name}: ${peer.name}`);
         await peer.add(set);
         const total = await peer.bytes();
-        figures.push(besidePeer(`${set.name}, added`, bytes, peer, total - (totals.get(peer) ?? 0)));
+        const peerBytes = total - (totals.get(peer) ?? 0);
+        say(`${set.name} added ${inMib(peerBytes)} to ${peer.name}`);
+        figures.push(besidePeer(`${set.name}, added`, bytes, peer, peerBytes));
         totals.set(peer, total);
       }
     }
@@ -138,6 +140,10 @@ function besidePeer(name: string, bytes: number, peer: Peer, peerBytes: number, 
     peer: { name: peer.name, values: [peerBytes / MIB] },
     ...(isBest && { goal: { of: 'ratio', bound: 'at most', limit: 0.333 } }),
   });
+}
+
+function inMib(bytes: number): string {
+  return `${(bytes / MIB).toFixed(2)} MiB`;
 }
 
 /** What the µVMs take up; written-out files are not part of it. */

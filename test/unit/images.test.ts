@@ -28,6 +28,9 @@ test('the corpus has at least twelve of them, of three releases', async () => {
   expect(new Set(corpus.map((name) => name.split('-')[1])).size).toBe(3);
 });
 
-test.each(['debian-9', 'debian-12-nothing', 'ubuntu', 'debian-12-../x'])('%s is refused by name', async (name) => {
-  await expect(run(BUILDER, [join('/nonexistent', `${name}.qcow2`)])).rejects.toThrow('no image is named');
-});
+test.each(['debian-9', 'debian-12-nothing', 'ubuntu', 'debian-12-../x'])(
+  '%s is refused by name',
+  async (name) => {
+    await expect(run(BUILDER, [join('/nonexistent', `${name}.qcow2`)])).rejects.toThrow('no image is named');
+  },
+);

@@ -245,7 +245,15 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     suspend,
     softDelete,
     terminator,
-    interrupted: new InterruptedOperations({ driver, records, rescue, resizeEnd, shelve, unshelve }),
+    interrupted: new InterruptedOperations({
+      driver,
+      records,
+      rescue,
+      resizeEnd,
+      shelve,
+      unshelve,
+      snapshots,
+    }),
     logger,
     options: { instanceNameTemplate, resumeGuests: config.default.resumeGuestsStateOnHostBoot },
   });

@@ -11,6 +11,7 @@ import type { InstanceRecords } from './instance-records';
 import type { Rescue } from './rescue';
 import type { ResizeEnd } from './resize-end';
 import type { Shelve } from './shelve';
+import type { Snapshots } from './snapshot';
 import { TaskState, VmState } from './states';
 import type { Unshelve } from './unshelve';
 
@@ -22,6 +23,7 @@ export interface InterruptedParts {
   readonly resizeEnd: Pick<ResizeEnd, 'recover'>;
   readonly shelve: Pick<Shelve, 'recover'>;
   readonly unshelve: Pick<Unshelve, 'putBack'>;
+  readonly snapshots: Pick<Snapshots, 'deleteUnfinished'>;
 }
 
 const SNAPSHOTS: readonly (string | null)[] = [
@@ -76,6 +78,7 @@ export class InterruptedOperations {
     await this.abandonSnapshot(instance);
     instance.set('task_state', null);
     await this.parts.records.save(context, instance);
+    await this.parts.snapshots.deleteUnfinished(instance);
     return true;
   }
 

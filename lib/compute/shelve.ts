@@ -123,7 +123,6 @@ export class Shelve {
     }
     if (!SHELVE_TASK_STATES.includes(taskState)) return false;
     log.warn({ taskState }, 'shelving was cut short');
-    await snapshots.deleteUnfinished(instance);
     const powerState = await power.powerState(instance);
     const stopped = instance.vmState === VmState.ACTIVE && powerState === PowerState.SHUTDOWN;
     instance.update({
@@ -132,6 +131,7 @@ export class Shelve {
       ...(stopped ? { vm_state: VmState.STOPPED } : {}),
     });
     await records.save(context, instance);
+    await snapshots.deleteUnfinished(instance);
     return true;
   }
 

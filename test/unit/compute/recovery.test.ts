@@ -45,6 +45,7 @@ async function recovered(vmState: string, taskState: string | null, powerState: 
       resizeEnd: { recover: () => Promise.resolve(false) },
       shelve: { recover: () => Promise.resolve(false) },
       unshelve: { putBack: note('put back') },
+      snapshots: { deleteUnfinished: note('images deleted') },
     }),
     networks: { deallocate: note('ports deleted') },
     power: {
@@ -84,8 +85,22 @@ test.each<[string, string | null, PowerState, string[], object | null]>([
   ['active', 'soft-deleting', PowerState.RUNNING, ['soft delete'], null],
   ['soft-delete', 'restoring', PowerState.SHUTDOWN, ['restore'], null],
   // An image that is not whole is of no use.
-  ['active', 'image_snapshot', PowerState.RUNNING, ['snapshot abandoned'], { task_state: null }],
-  ['stopped', 'image_uploading', PowerState.SHUTDOWN, ['snapshot abandoned'], { task_state: null }],
+  [
+    'active',
+    'image_snapshot',
+    PowerState.RUNNING,
+    ['snapshot abandoned', 'images deleted'],
+    { task_state: null },
+  ],
+  [
+    'stopped',
+    'image_uploading',
+    PowerState.SHUTDOWN,
+    ['snapshot abandoned', 'images deleted'],
+    { task_state: null },
+  ],
+  // What was being taken from the shelf is on it.
+  ['shelved_offloaded', 'spawning', PowerState.RUNNING, ['put back'], { task_state: null }],
   ['active', 'pausing', PowerState.PAUSED, [], { vm_state: 'paused', task_state: null }],
   ['active', 'pausing', PowerState.RUNNING, [], { task_state: null }],
   ['active', 'reboot_started', PowerState.RUNNING, [], { task_state: null }],

@@ -1,6 +1,7 @@
 /**
  * What others make of the files of µVMs: archivers that deduplicate, compressors, a compressing file system. Each can give
- * back one µVM without reading the others.
+ * back one µVM without reading the others. Archivers cut files as they do by themselves: chunks of a page find more that is
+ * the same, but compress worse, and came out larger.
  */
 import { execFile } from 'node:child_process';
 import { mkdir, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
@@ -12,9 +13,6 @@ const run = promisify(execFile);
 const TIMEOUT_MS = 600_000;
 const BTRFS_BYTES = 16 * 1024 ** 3;
 const PACKAGES = 'restic borgbackup casync zstd lz4 btrfs-progs btrfs-compsize';
-/** Pages: what their chunkers find by themselves in memory is half of that, or less. */
-const BORG_CHUNKS = 'fixed,4096';
-const CASYNC_CHUNKS = '4096';
 
 /** A store of someone else's, in a directory of its own. */
 export interface Peer {
@@ -61,20 +59,15 @@ const OPENERS: Readonly<Record<string, Opener>> = {
     const repository = join(directory, 'repository');
     const env = { BORG_BASE_DIR: join(directory, 'base'), BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK: 'yes' };
     await tool('borg', ['init', '--encryption', 'none', repository], env);
-    const options = ['create', '--compression', 'zstd,3', '--chunker-params', BORG_CHUNKS];
-    return peer(`borg, zstd, chunks ${BORG_CHUNKS}`, true, repository, async ({ name, files }) => {
+    const options = ['create', '--compression', 'zstd,3'];
+    return peer('borg, --compression zstd,3', true, repository, async ({ name, files }) => {
       await tool('borg', [...options, `${repository}::${name}`, ...Object.values(files)], env);
     });
   },
   casync: (directory) => {
-    const options = [
-      'make',
-      '--compression=zstd',
-      `--chunk-size=${CASYNC_CHUNKS}`,
-      `--store=${join(directory, 'store.castr')}`,
-    ];
+    const options = ['make', '--compression=zstd', `--store=${join(directory, 'store.castr')}`];
     return Promise.resolve(
-      peer(`casync, zstd, chunks of ${CASYNC_CHUNKS}`, true, directory, async ({ name, files }) => {
+      peer('casync, --compression=zstd', true, directory, async ({ name, files }) => {
         for (const [file, path] of Object.entries(files)) {
           await tool('casync', [...options, join(directory, `${name}-${file}.caibx`), path]);
         }

@@ -82,6 +82,14 @@ export class ConsoleTypeUnavailable extends NovaException {
 export class ConsoleTypeInvalid extends NovaException {
   override readonly code = 400;
 }
+/** Nova's word for what cannot be done as it was asked for. */
+export class Invalid extends NovaException {
+  override readonly code = 400;
+}
+/** This host has no UEFI for guests. */
+export class UEFINotSupported extends Invalid {}
+/** This host has no secure boot for guests. */
+export class SecureBootNotSupported extends Invalid {}
 /** All TCP ports for serial consoles are in use. */
 export class SocketPortRangeExhausted extends NovaException {
   /** As Nova spells it. */

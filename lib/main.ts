@@ -62,16 +62,18 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
         uvm: (parts) => new LibvirtUvmEngine(parts, uvmSettings),
       }),
     );
-    const messaging = closing(
-      'messaging',
+    const connect = async (transportUrl: string): Promise<Messaging> =>
       await Messaging.connect({
-        transportUrl: config.default.transportUrl,
+        transportUrl,
         connectionName: `nova-compute:${process.pid}:${randomUUID()}`,
         ...brokerOptions(config),
         logger: logOf(logger, 'messaging'),
         signal,
-      }),
-    );
+      });
+    const messaging = closing('messaging', await connect(config.default.transportUrl));
+    const { transportUrl: otherBroker } = config.osloMessagingNotifications;
+    const notifications =
+      otherBroker === null ? messaging : closing('notifications', await connect(otherBroker));
     const metrics = new Metrics();
     const boots = new BootRecorder(metrics);
     const bakes = new BakeRecorder();
@@ -125,6 +127,7 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
     const service = createComputeService({
       config,
       messaging,
+      notifications,
       driver,
       glance,
       neutron,

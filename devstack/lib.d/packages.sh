@@ -8,7 +8,7 @@ PACKAGES=(
   neutron-server neutron-linuxbridge-agent neutron-dhcp-agent dnsmasq-base ipset ebtables iptables
   nova-api nova-conductor nova-scheduler nova-consoleproxy
   python3-openstackclient python3-openstacksdk python3-pymysql python3-memcache
-  qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients genisoimage
+  qemu-system-x86 qemu-utils ovmf openvswitch-switch libvirt-daemon-system libvirt-clients genisoimage
   mmdebstrap extlinux syslinux-common busybox-static cpio fdisk kmod e2fsprogs xfsprogs
   curl iproute2 iputils-ping openssh-client procps openssl
 )

@@ -6,6 +6,7 @@ import { writeFile } from 'node:fs/promises';
 import { VirtualInterfaceCreateException } from '../../lib/exceptions';
 import type { NetworkInfo, Vif } from '../../lib/objects';
 import { exists } from './instance-store';
+import { ensureOvsBridge, removeOvsPort } from './open-vswitch';
 import { run } from './program';
 
 const TIMEOUT_MS = 10_000;
@@ -14,23 +15,29 @@ const DEVICE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/;
 
 /**
  * Makes the bridges of a server's ports, if Neutron's agent has not yet.
- * @throws VirtualInterfaceCreateException for ports that are not of a Linux bridge or cannot be plugged
+ * @throws VirtualInterfaceCreateException for ports of another kind and for those that cannot be plugged
  */
 export async function ensureBridges(network: NetworkInfo): Promise<void> {
-  for (const vif of network) await ensureBridge(bridgeOf(vif));
+  for (const vif of network) {
+    const bridge = bridgeOf(vif);
+    if (vif.type === 'ovs') await ensureOvsBridge(bridge, vif);
+    else await ensureBridge(bridge);
+  }
 }
 
 /** Removes a tap that outlived its guest. Idempotent. */
 export async function deleteTap(name: string): Promise<void> {
-  if (DEVICE_NAME.test(name) && (await deviceExists(name))) await ip('link', 'delete', 'dev', name);
+  if (!DEVICE_NAME.test(name)) return;
+  await removeOvsPort(name);
+  if (await deviceExists(name)) await ip('link', 'delete', 'dev', name);
 }
 
 /** The bridge that the port's tap belongs into; @throws VirtualInterfaceCreateException */
 function bridgeOf(vif: Vif): string {
   const { bridge } = vif.network;
-  if (vif.type !== 'bridge') {
+  if (vif.type !== 'bridge' && vif.type !== 'ovs') {
     throw new VirtualInterfaceCreateException(
-      `Port ${vif.id} is of type ${vif.type ?? 'none'}; this host plugs Linux bridge ports only`,
+      `Port ${vif.id} is of type ${vif.type ?? 'none'}; this host plugs ports of Linux bridges and Open vSwitch only`,
     );
   }
   if (

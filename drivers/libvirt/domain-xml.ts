@@ -7,12 +7,13 @@ import type { InstanceSpec } from '../driver';
 import { hasScreen, screens, serialPorts } from './consoles';
 import { devicePrefix, hardwareOf, type Hardware } from './hardware';
 import type { InstancePaths } from './instance-store';
+import { bandwidth, ioTune } from './quotas';
 import { cpuMode, type DriverSettings } from './settings';
 import {
   agentChannel,
-  bridgeInterface,
   disk,
   panicNotifier,
+  portInterface,
   rng,
   spiceChannel,
   toXml,
@@ -60,7 +61,10 @@ export function coldDomainXml(domain: ColdDomain): string {
     vcpu: { '@placement': 'static', '#': instance.flavor.vcpus },
     ...smbios(instance),
     os: {
+      '@firmware': hardware.firmware === 'uefi' ? 'efi' : undefined,
       type: { '@arch': 'x86_64', '@machine': hardware.machine ?? domain.machineType, '#': 'hvm' },
+      firmware:
+        hardware.firmware === 'uefi' ? { feature: { '@enabled': 'no', '@name': 'secure-boot' } } : undefined,
       boot: domain.rescue === undefined ? { '@dev': 'hd' } : undefined,
       smbios: { '@mode': 'sysinfo' },
     },
@@ -73,7 +77,9 @@ export function coldDomainXml(domain: ColdDomain): string {
       emulator: domain.emulatorPath,
       controller: controllers([hardware.diskBus, domain.rescue?.bus]),
       disk: domain.rescue?.disks ?? usualDisks(domain, hardware),
-      interface: domain.network.map((vif) => bridgeInterface(vif, { model: hardware.vifModel })),
+      interface: domain.network.map((vif) =>
+        portInterface(vif, { model: hardware.vifModel, bandwidth: bandwidth(instance.flavor) }),
+      ),
       serial: serialPorts(settings, domain.paths.consoleLog, domain.serialPorts),
       input: [{ '@type': 'tablet', '@bus': 'usb' }],
       channel: [
@@ -163,7 +169,7 @@ function controllers(buses: readonly (DiskBus | undefined)[]): XmlNode[] {
 
 /** The disks of a server that is not rescued. */
 export function usualDisks(
-  { paths, extras }: Pick<ColdDomain, 'paths' | 'extras'>,
+  { instance, paths, extras }: Pick<ColdDomain, 'instance' | 'paths' | 'extras'>,
   { diskBus }: Pick<Hardware, 'diskBus'>,
 ): XmlNode[] {
   const prefix = devicePrefix(diskBus);
@@ -173,7 +179,12 @@ export function usualDisks(
     ...(extras.swap ? [{ path: paths.swap, format: 'raw' as const }] : []),
   ];
   const elements = writable.map((file, index) =>
-    disk({ ...file, bus: diskBus, target: `${prefix}${letter(index)}` }),
+    disk({
+      ...file,
+      bus: diskBus,
+      target: `${prefix}${letter(index)}`,
+      ioTune: ioTune(instance.flavor),
+    }),
   );
   if (extras.configDrive) {
     elements.push(

@@ -9,6 +9,7 @@ import {
   HypervisorUnavailable,
   InstanceInvalidState,
   InstanceNotFound,
+  UEFINotSupported,
   VirtualInterfaceCreateException,
 } from '../../lib/exceptions';
 import type { NetworkInfo, Vif } from '../../lib/objects';
@@ -55,6 +56,7 @@ import { attachInterface, detachInterface, listNics } from './interfaces';
 import { probeAccelerator } from './kvm-probe';
 import { restoreGuest, saveGuest } from './managed-save';
 import { isOff, pause, powerStateOf, pullPlug, shutDown, unpause } from './power';
+import { bandwidth } from './quotas';
 import { isStableRescue, makeRescueFiles, removeRescueFiles, rescueDisks, type RescueDisks } from './rescue';
 import { growDisks, setDisksAside } from './resize';
 import type { DriverSettings } from './settings';
@@ -377,7 +379,10 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     // Until then its NICs are the restore's.
     await this.uvm?.settled(instance.uuid);
     const domain = await this.connection.lookupByUuid(instance.uuid);
-    await attachInterface(domain, vif, hardwareOf(instance).vifModel);
+    await attachInterface(domain, vif, {
+      model: hardwareOf(instance).vifModel,
+      bandwidth: bandwidth(instance.flavor),
+    });
   }
 
   async detachInterface(uuid: string, vif: Vif): Promise<void> {
@@ -485,6 +490,9 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
   private async coldXml(instance: InstanceSpec, network: NetworkInfo, rescue?: RescueDisks): Promise<string> {
     const paths = this.instances.paths(instance.uuid);
     const capabilities = this.parts.capabilities();
+    if (!capabilities.uefi && hardwareOf(instance).firmware === 'uefi') {
+      throw new UEFINotSupported('UEFI is not supported');
+    }
     return coldDomainXml({
       instance,
       network,

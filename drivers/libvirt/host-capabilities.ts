@@ -6,11 +6,15 @@ import type { LibvirtConnection } from './connection';
 import { isLibvirtError } from './libvirt-error';
 import { readXml } from './xml-reader';
 
+const valuesSchema = z.union([z.string(), z.array(z.string())]).optional();
 const domainCapabilitiesSchema = z.object({
   domainCapabilities: z.object({
     path: z.string(),
     machine: z.string(),
     vcpu: z.object({ '@max': z.coerce.number() }),
+    os: z
+      .object({ enum: z.array(z.object({ '@name': z.string(), value: valuesSchema })).default([]) })
+      .optional(),
   }),
 });
 const hostSchema = z.object({
@@ -54,6 +58,8 @@ export interface HostCapabilities {
   /** Canonical, versioned machine type that `pc` stands for: `pc-i440fx-7.2`. */
   readonly machineType: string;
   readonly maxVcpus: number;
+  /** Whether there is a UEFI for guests (Debian: package ovmf). */
+  readonly uefi: boolean;
   readonly cpu: HostCpu;
 }
 
@@ -67,11 +73,12 @@ export async function readHostCapabilities(
     guestCapabilities(connection, virtType),
   ]);
   const { cpu, topology } = readXml(host, hostSchema).capabilities.host;
-  const { path, machine, vcpu } = readXml(guests, domainCapabilitiesSchema).domainCapabilities;
+  const { path, machine, vcpu, os } = readXml(guests, domainCapabilitiesSchema).domainCapabilities;
   return {
     emulatorPath: path,
     machineType: machine,
     maxVcpus: vcpu['@max'],
+    uefi: [os?.enum.find((offer) => offer['@name'] === 'firmware')?.value ?? []].flat().includes('efi'),
     cpu: {
       arch: cpu.arch,
       model: cpu.model,

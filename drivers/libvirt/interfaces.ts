@@ -10,7 +10,7 @@ import type { LibvirtConnection } from './connection';
 import type { Domain } from './domain';
 import { ErrorCode, isLibvirtError } from './libvirt-error';
 import { isOff } from './power';
-import { bridgeInterface, toXml } from './xml';
+import { type InterfaceOptions, portInterface, toXml } from './xml';
 import { readXml } from './xml-reader';
 
 /** A guest that does not let go is asked again, as often and as long as Nova does by default. */
@@ -33,12 +33,16 @@ const interfacesSchema = z.object({
   }),
 });
 
-/** Plugs a port in; without a tap when it fails. @param model what kind of NIC the guest gets */
-export async function attachInterface(domain: Domain, vif: Vif, model: string): Promise<void> {
+/** Plugs a port in; without a tap when it fails. @param nic what kind of NIC the guest gets, and its limits */
+export async function attachInterface(
+  domain: Domain,
+  vif: Vif,
+  nic: Pick<InterfaceOptions, 'model' | 'bandwidth'>,
+): Promise<void> {
   await ensureBridges([vif]);
   const live = !(await isOff(domain));
   try {
-    await domain.attachDevice(toXml('interface', bridgeInterface(vif, { model })), {
+    await domain.attachDevice(toXml('interface', portInterface(vif, nic)), {
       live,
       config: await domain.isPersistent(),
     });
@@ -54,7 +58,7 @@ export async function detachInterface(
   domain: Domain,
   vif: Vif,
 ): Promise<void> {
-  const xml = toXml('interface', bridgeInterface(vif));
+  const xml = toXml('interface', portInterface(vif));
   try {
     if ((await domain.isPersistent()) && (await aliasOf(domain, vif, { inactive: true })) !== null) {
       await domain.detachDevice(xml, { live: false, config: true });

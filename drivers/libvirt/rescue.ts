@@ -78,6 +78,7 @@ function disksInPlace({ instance, image }: RescueRequest, paths: InstancePaths, 
   const root = disk({ path: paths.disk, format: 'qcow2', bus, target: `${prefix}b` });
   const [, ...configDrive] = usualDisks(
     {
+      instance,
       paths: { ...paths, configDrive: paths.rescueConfigDrive },
       extras: { ephemeral: false, swap: false, configDrive: drive },
     },
@@ -91,7 +92,7 @@ function stableDisks(
   paths: InstancePaths,
   extras: ExtraDisks,
 ): RescueDisks {
-  const usual = usualDisks({ paths, extras }, hardwareOf(instance));
+  const usual = usualDisks({ instance, paths, extras }, hardwareOf(instance));
   const { device, bus } = stableDevice(image);
   const taken = new Set(usual.map((node) => targetOf(node)));
   const target = LETTERS.map((letter) => `${devicePrefix(bus)}${letter}`).find((name) => !taken.has(name));

@@ -2,7 +2,17 @@
 import { XMLParser } from 'fast-xml-parser';
 import { z } from 'zod';
 
-const LISTS = new Set(['interface', 'disk', 'graphics', 'serial', 'feature', 'guest', 'domain', 'cell']);
+const LISTS = new Set([
+  'interface',
+  'disk',
+  'graphics',
+  'serial',
+  'enum',
+  'feature',
+  'guest',
+  'domain',
+  'cell',
+]);
 const parser = new XMLParser({
   ignoreAttributes: false,
   attributeNamePrefix: '@',

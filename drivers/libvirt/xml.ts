@@ -38,6 +38,8 @@ export interface DiskOptions {
   readonly cache?: 'none' | 'writeback';
   readonly bootOrder?: number;
   readonly slot?: number;
+  /** `<iotune>` */
+  readonly ioTune?: XmlNode | undefined;
 }
 
 /** `<disk>` backed by a file. */
@@ -54,6 +56,7 @@ export function disk(options: DiskOptions): XmlNode {
     source: { '@file': options.path },
     target: { '@dev': options.target, '@bus': options.bus },
     boot: options.bootOrder === undefined ? undefined : { '@order': options.bootOrder },
+    iotune: options.ioTune,
     readonly: options.readonly === true ? {} : undefined,
     address: options.slot === undefined ? undefined : pciSlot(options.slot),
   };
@@ -64,20 +67,34 @@ export interface InterfaceOptions {
   /** Carrier as the guest sees it. */
   readonly link?: 'up' | 'down';
   readonly slot?: number;
+  /** `<bandwidth>` */
+  readonly bandwidth?: XmlNode | undefined;
 }
 
-/** `<interface>` of a Neutron port on a Linux bridge, with the tap name that Neutron's agent looks for. */
-export function bridgeInterface(vif: Vif, options: InterfaceOptions = {}): XmlNode {
+/**
+ * `<interface>` of a Neutron port on a Linux bridge or in Open vSwitch, with the tap name that Neutron's agent looks for.
+ */
+export function portInterface(vif: Vif, options: InterfaceOptions = {}): XmlNode {
   const mtu = vif.network.meta.mtu;
   return {
     '@type': 'bridge',
     mac: { '@address': vif.address },
     source: { '@bridge': vif.network.bridge ?? undefined },
+    virtualport: vif.type === 'ovs' ? openVswitchPort(vif) : undefined,
     target: { '@dev': vif.devname ?? undefined },
     model: { '@type': options.model ?? 'virtio' },
     mtu: mtu === undefined || mtu === null ? undefined : { '@size': mtu },
+    bandwidth: options.bandwidth,
     link: options.link === undefined ? undefined : { '@state': options.link },
     address: options.slot === undefined ? undefined : pciSlot(options.slot),
+  };
+}
+
+/** What Neutron's agent recognises the port by. */
+function openVswitchPort(vif: Vif): XmlNode {
+  return {
+    '@type': 'openvswitch',
+    parameters: { '@interfaceid': vif.ovs_interfaceid ?? vif.id },
   };
 }
 

@@ -28,6 +28,7 @@ import { computeEndpoints } from './manager';
 import { ServerNetworks } from './network';
 import { NetworkCache } from './network-cache';
 import { NeutronNews } from './neutron-news';
+import { InstanceNews } from './notifications';
 import { Power } from './power';
 import { PowerSync } from './power-sync';
 import { Recovery } from './recovery';
@@ -50,6 +51,8 @@ import { refusals } from './unsupported';
 export interface ComputeServiceSurroundings {
   readonly config: Config;
   readonly messaging: Messaging;
+  /** Where notifications go: mostly the same broker. */
+  readonly notifications: Pick<Messaging, 'notifier'>;
   readonly driver: ComputeDriver;
   readonly glance: Glance;
   readonly neutron: Neutron;
@@ -62,15 +65,27 @@ export interface ComputeServiceSurroundings {
 
 /** The compute service of this host, not started yet. */
 export function createComputeService(surroundings: ComputeServiceSurroundings): ComputeService {
-  const { config, messaging, driver, glance, neutron, placement, templates, squirrel, boots, logger } =
-    surroundings;
+  const {
+    config,
+    messaging,
+    notifications,
+    driver,
+    glance,
+    neutron,
+    placement,
+    templates,
+    squirrel,
+    boots,
+    logger,
+  } = surroundings;
   const { host, instanceNameTemplate } = config.default;
 
   const conductor = new Conductor(messaging, { timeoutMs: config.default.rpcResponseTimeout * 1000 });
   const hosts = new HostRecords(conductor, host);
   const records = new InstanceRecords(conductor, host);
   const locks = new InstanceLocks();
-  const actions = new InstanceActions({ records, locks, logger });
+  const news = InstanceNews.create(config, notifications, logger);
+  const actions = new InstanceActions({ records, locks, news, logger });
   const scheduler = new SchedulerNews(messaging, host, logger);
   const networks = new ServerNetworks({ neutron, host, logger });
   const networkCache = new NetworkCache(networks, records, logger);
@@ -95,6 +110,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     conductor: conductorTasks,
     scheduler,
     events,
+    news,
     locks,
     boots,
     logger,

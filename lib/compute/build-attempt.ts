@@ -25,6 +25,7 @@ import { instanceSpec } from './instance-spec';
 import { noteMachineType } from './machine-type';
 import { buildIdentity, noteConfigDrive } from './metadata';
 import type { ServerNetworks } from './network';
+import type { InstanceNews } from './notifications';
 import type { ResourceTracker } from './resource-tracker';
 import { SaveChain } from './save-chain';
 import type { SchedulerNews } from './scheduler-news';
@@ -46,6 +47,7 @@ export interface BuilderParts {
   readonly conductor: Pick<ConductorTasks, 'buildInstances'>;
   readonly scheduler: Pick<SchedulerNews, 'instanceUpdated'>;
   readonly events: ExternalEvents;
+  readonly news: Pick<InstanceNews, 'tell'>;
   readonly locks: InstanceLocks;
   readonly boots: BootRecorder;
   readonly logger: Logger;

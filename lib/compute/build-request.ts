@@ -17,10 +17,17 @@ const argsSchema = z.looseObject({
   host_list: z.array(z.unknown()).nullish(),
 });
 
+const imageNameSchema = z
+  .looseObject({ name: z.string().catch('') })
+  .catch({ name: '' })
+  .transform(({ name }) => name);
+
 /** A parsed build request. `raw` are its arguments as they came, for handing the build on to another host. */
 export interface BuildRequest {
   readonly instance: Instance;
   readonly image: ImageSpec;
+  /** What Glance calls the image; empty without a name. */
+  readonly imageName: string;
   readonly adminPassword: string | null;
   readonly injectedFiles: readonly { readonly path: string; readonly content: Buffer }[];
   readonly requestedNetworks: NovaObjectList | null;
@@ -47,6 +54,7 @@ export function parseBuildRequest(args: Readonly<Record<string, unknown>>): Buil
   return {
     instance,
     image: imageSpecFromDict(parsed.image, instance.imageRef),
+    imageName: imageNameSchema.parse(parsed.image),
     adminPassword: parsed.admin_password ?? null,
     injectedFiles: (parsed.injected_files ?? []).map(([path, content]) => ({
       path,

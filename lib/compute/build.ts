@@ -13,6 +13,7 @@ import { classifyBuildFailure } from './build-failure';
 import { type BuildRequest, parseBuildRequest } from './build-request';
 import { TaskState, VmState } from './states';
 
+const METHOD = 'build_and_run_instance';
 const EVENT = 'compute__do_build_and_run_instance';
 
 /** Builds servers. */
@@ -41,7 +42,7 @@ export class Builder {
     timeline: Timeline,
     signal: AbortSignal,
   ): Promise<void> {
-    const { records, tracker, boots, logger } = this.parts;
+    const { records, tracker, boots, news, logger } = this.parts;
     const { instance } = request;
     const log = logAbout(logger, { context, instanceUuid: instance.uuid });
     const opened = records.startEvent(context, instance.uuid, EVENT);
@@ -49,9 +50,12 @@ export class Builder {
     const boot = boots.begin({ instanceUuid: instance.uuid, imageId: request.image.id, timeline });
     let failure: unknown = null;
     try {
+      const imageName = { legacy: { image_name: request.imageName } };
+      news.tell(context, instance, METHOD, 'start', imageName);
       const attempt = new BuildAttempt(this.parts, context, request, timeline, log);
       const { outcome, followUp } = await attempt.run(signal);
       timeline.mark('active');
+      news.tell(context, instance, METHOD, 'end', { legacy: { message: 'Success' } });
       tracker.buildSucceeded();
       boot.active(outcome);
       log.info(
@@ -65,6 +69,7 @@ export class Builder {
     } catch (error) {
       failure = error;
       boot.failed(error);
+      news.tell(context, instance, METHOD, 'error', { error });
       await this.giveUp(context, request, error, log);
     } finally {
       await opened.catch(() => undefined);

@@ -9,11 +9,14 @@ import { type RequestContext, isRemoteError } from '../messaging';
 import type { Instance } from '../objects';
 import type { InstanceLocks } from './instance-locks';
 import type { InstanceRecords } from './instance-records';
+import type { Details, InstanceNews } from './notifications';
 
 /** What an operation works with. */
 export interface InstanceActionsParts {
   readonly records: InstanceRecords;
   readonly locks: InstanceLocks;
+  /** Without it nobody is told. */
+  readonly news?: Pick<InstanceNews, 'tell'>;
   readonly logger: Logger;
 }
 
@@ -25,14 +28,16 @@ export class InstanceActions {
    * Runs `work` as the operation `method` (`stop_instance`). What it throws is recorded with the server and thrown on,
    * so that a call is answered with it. `instance` has all its attributes by then. The signal fires when the server is to
    * be deleted meanwhile.
+   * @param details what notifications say of it besides
    */
   async run<T>(
     context: RequestContext,
     instance: Instance,
     method: string,
     work: (log: Logger, signal: AbortSignal) => Promise<T>,
+    details: Details = {},
   ): Promise<T> {
-    const { records, locks, logger } = this.parts;
+    const { records, locks, news, logger } = this.parts;
     const event = `compute_${method}`;
     const log = logAbout(logger, { context, instanceUuid: instance.uuid }).child({
       method,
@@ -42,9 +47,13 @@ export class InstanceActions {
       let failure: unknown = null;
       try {
         await records.complete(context, instance);
-        return await work(log, signal);
+        news?.tell(context, instance, method, 'start', details);
+        const result = await work(log, signal);
+        news?.tell(context, instance, method, 'end', details);
+        return result;
       } catch (error) {
         failure = error;
+        news?.tell(context, instance, method, 'error', { ...details, error });
         log.error(`failed: ${describeError(error)}`);
         await this.recordFailure(context, instance, error, log);
         throw error;

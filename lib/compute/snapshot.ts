@@ -12,6 +12,7 @@ import type { Instance } from '../objects';
 import type { Glance } from '../openstack';
 import type { InstanceActions } from './instance-actions';
 import type { InstanceRecords } from './instance-records';
+import type { Details } from './notifications';
 import { instanceSpec } from './instance-spec';
 import { TaskState } from './states';
 
@@ -48,16 +49,22 @@ export class Snapshots {
     args: Readonly<Record<string, unknown>>,
   ): Promise<void> {
     const { image_id: imageId } = snapshotSchema.parse(args);
-    await this.parts.actions.run(context, instance, 'snapshot_instance', async (log, signal) => {
-      const states = { before: TaskState.IMAGE_SNAPSHOT, ...UPLOADS };
-      await this.unlessDeleted(imageId, signal, log, async () => {
-        instance.set('task_state', states.before);
-        await this.parts.records.save(context, instance, [TaskState.IMAGE_SNAPSHOT_PENDING]);
-        await this.fill(context, instance, imageId, states, signal);
-        instance.set('task_state', null);
-        await this.parts.records.save(context, instance, [states.uploading]);
-      });
-    });
+    await this.parts.actions.run(
+      context,
+      instance,
+      'snapshot_instance',
+      async (log, signal) => {
+        const states = { before: TaskState.IMAGE_SNAPSHOT, ...UPLOADS };
+        await this.unlessDeleted(imageId, signal, log, async () => {
+          instance.set('task_state', states.before);
+          await this.parts.records.save(context, instance, [TaskState.IMAGE_SNAPSHOT_PENDING]);
+          await this.fill(context, instance, imageId, states, signal);
+          instance.set('task_state', null);
+          await this.parts.records.save(context, instance, [states.uploading]);
+        });
+      },
+      toldImage(imageId),
+    );
   }
 
   /** As a snapshot; of the server's backups of this type the `rotation` newest are kept. */
@@ -67,15 +74,21 @@ export class Snapshots {
     args: Readonly<Record<string, unknown>>,
   ): Promise<void> {
     const { image_id: imageId, backup_type: backupType, rotation } = backupSchema.parse(args);
-    await this.parts.actions.run(context, instance, 'backup_instance', async (log, signal) => {
-      const states = { before: TaskState.IMAGE_BACKUP, ...UPLOADS };
-      await this.unlessDeleted(imageId, signal, log, async () => {
-        await this.fill(context, instance, imageId, states, signal);
-        instance.set('task_state', null);
-        await this.parts.records.save(context, instance, [states.uploading]);
-        await this.rotate(instance, backupType, rotation, log);
-      });
-    });
+    await this.parts.actions.run(
+      context,
+      instance,
+      'backup_instance',
+      async (log, signal) => {
+        const states = { before: TaskState.IMAGE_BACKUP, ...UPLOADS };
+        await this.unlessDeleted(imageId, signal, log, async () => {
+          await this.fill(context, instance, imageId, states, signal);
+          instance.set('task_state', null);
+          await this.parts.records.save(context, instance, [states.uploading]);
+          await this.rotate(instance, backupType, rotation, log);
+        });
+      },
+      toldImage(imageId),
+    );
   }
 
   /** Copies the root disk and gives the copy to Glance. The server is in `states.uploading` then. */
@@ -165,4 +178,9 @@ export class Snapshots {
       throw error;
     }
   }
+}
+
+/** What notifications say of a snapshot besides. */
+function toldImage(imageId: string): Details {
+  return { versioned: { snapshot_image_id: imageId } };
 }

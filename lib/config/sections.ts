@@ -225,6 +225,34 @@ export const SECTIONS = {
       sslKeyFile: path({ default: null, doc: 'PEM file with the key to that certificate.' }),
     },
   },
+  osloMessagingNotifications: {
+    doc: 'How other services are told what happens to servers.',
+    options: {
+      driver: list({
+        default: '',
+        doc: 'messagingv2 to send notifications over RabbitMQ; nothing is sent else.',
+      }),
+      transportUrl: text({
+        default: null,
+        secret: true,
+        doc: "Another RabbitMQ to send them to than that of this host's cell.",
+      }),
+      topics: list({ default: 'notifications', doc: 'Topics of legacy notifications.' }),
+    },
+  },
+  notifications: {
+    doc: 'What they are told.',
+    options: {
+      notificationFormat: choice(['unversioned', 'versioned', 'both'], {
+        default: 'unversioned',
+        doc: 'Legacy notifications, versioned ones, or both.',
+      }),
+      versionedNotificationsTopics: list({
+        default: 'versioned_notifications',
+        doc: 'Topics of versioned notifications.',
+      }),
+    },
+  },
   keystoneAuthtoken: {
     doc: "Nova's own service user; used for Glance when `[glance]` and `[service_user]` have no credentials.",
     options: { ...auth, ...endpoint },

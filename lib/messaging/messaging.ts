@@ -1,6 +1,7 @@
 /** The face of the messaging: one object to serve a topic and to call others. */
 import { BrokerConnection } from './connection';
 import { MessagingClosed } from './errors';
+import { Notifier } from './notifier';
 import { Publisher } from './publisher';
 import { RpcClient } from './rpc-client';
 import { startServer } from './rpc-server';
@@ -122,6 +123,11 @@ export class Messaging {
   /** Sends a request to all servers of the topic, if there are any; resolves when the broker has it. */
   fanout(target: Target, method: string, args: Record<string, unknown>, options: CastOptions): Promise<void> {
     return this.client.fanout(target, method, args, options);
+  }
+
+  /** A sender of notifications to these topics. */
+  notifier(topics: readonly string[]): Notifier {
+    return new Notifier(this.publisher, topics, this.options.logger);
   }
 
   /** Fails calls that wait, gives unsent messages a moment, and closes the connections. Idempotent. */

@@ -19,6 +19,8 @@ export type Route =
   | { readonly kind: 'queue'; readonly queue: string }
   /** To the queues bound to a topic exchange with `key`. */
   | { readonly kind: 'topic'; readonly exchange: string; readonly key: string }
+  /** The same, into a queue of that name, which is made for whoever comes to read it later. */
+  | { readonly kind: 'notification'; readonly exchange: string; readonly key: string }
   /** To all queues of a fanout exchange, if any. */
   | { readonly kind: 'fanout'; readonly exchange: string };
 
@@ -158,7 +160,7 @@ export class Publisher {
       ...(expirationMs === undefined ? {} : { expiration: String(Math.round(expirationMs)) }),
     };
     const exchange = route.kind === 'queue' ? '' : route.exchange;
-    const key = route.kind === 'queue' ? route.queue : route.kind === 'topic' ? route.key : '';
+    const key = route.kind === 'queue' ? route.queue : route.kind === 'fanout' ? '' : route.key;
     entry.returned = false;
     entry.sentOn = channel;
     entry.confirmTimer = setTimeout(() => {
@@ -206,17 +208,22 @@ export class Publisher {
       // Deleted by the broker with its last queue, so it may be gone at any time.
       return channel.assertExchange(route.exchange, 'fanout', { durable: false, autoDelete: true });
     }
-    const known = this.declared.get(route.exchange);
+    const { exchange, key, kind } = route;
+    const declaration = kind === 'notification' ? `${exchange} ${key}` : exchange;
+    const known = this.declared.get(declaration);
     if (known !== undefined) return known;
-    const declaring = channel.assertExchange(route.exchange, 'topic', {
-      durable: this.options.durable,
-      autoDelete: false,
-    });
-    this.declared.set(route.exchange, declaring);
+    const options = { durable: this.options.durable, autoDelete: false };
+    let declaring: Promise<unknown> = channel.assertExchange(exchange, 'topic', options);
+    if (kind === 'notification') {
+      declaring = declaring
+        .then(() => channel.assertQueue(key, options))
+        .then(() => channel.bindQueue(key, exchange, key));
+    }
+    this.declared.set(declaration, declaring);
     return declaring;
   }
 }
 
 function describeRoute(route: Route): string {
-  return route.kind === 'queue' ? route.queue : route.kind === 'topic' ? route.key : route.exchange;
+  return route.kind === 'queue' ? route.queue : route.kind === 'fanout' ? route.exchange : route.key;
 }

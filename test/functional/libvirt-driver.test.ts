@@ -1,7 +1,6 @@
 /**
  * The driver against a real libvirtd, QEMU and the tiny guest: a server's life from its cold boot to nothing left.
  */
-import { randomUUID } from 'node:crypto';
 import { execFile } from 'node:child_process';
 import { copyFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
@@ -10,17 +9,15 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pino from 'pino';
 import { PowerState, type InstanceSpec, type LifecycleEvent, type SpawnRequest } from '../../drivers/driver';
-import { LibvirtDriver, type DriverSettings } from '../../drivers/libvirt';
+import { LibvirtDriver } from '../../drivers/libvirt';
 import { probeAccelerator } from '../../drivers/libvirt/kvm-probe';
 import { ImageUnacceptable, InstanceNotFound } from '../../lib/exceptions';
 import type { NetworkInfo } from '../../lib/objects';
-import { Timeline } from '../../lib/timeline';
 import { PrivateLibvirtd } from './support/private-libvirtd';
+import { coldBoot, coldServer, driverSettings, onePort, TINY_IMAGE } from './support/cold-boots';
 import { until } from './support/until';
-import { OTHER_CONSOLES } from '../support/settings';
 
 const run = promisify(execFile);
-const IMAGE = join(process.env['PREBAKE_CLOUD'] ?? '/srv/prebake-cloud', 'images', 'tiny.qcow2');
 const BRIDGE = `brqt${process.pid}`;
 const GIB = 1024 ** 3;
 const logger = pino({ level: 'silent' });
@@ -29,12 +26,16 @@ let libvirtd: PrivateLibvirtd;
 let directory: string;
 let driver: LibvirtDriver;
 let downloads = 0;
-let imageFile = IMAGE;
+let imageFile = TINY_IMAGE;
 
 beforeAll(async () => {
   libvirtd = await PrivateLibvirtd.start();
   directory = await mkdtemp(join(tmpdir(), 'prebake-instances-'));
-  driver = LibvirtDriver.create({ config: settings(), glance: { download }, logger });
+  driver = LibvirtDriver.create({
+    config: driverSettings(directory, libvirtd.uri),
+    glance: { download },
+    logger,
+  });
   await driver.initHost();
 }, 60_000);
 afterAll(async () => {
@@ -44,77 +45,15 @@ afterAll(async () => {
   await run('ip', ['link', 'delete', BRIDGE]).catch(() => undefined);
 }, 60_000);
 
-function settings(): DriverSettings {
-  return {
-    default: { instancesPath: join(directory, 'instances'), forceRawImages: true },
-    libvirt: { virtType: 'qemu', connectionUri: libvirtd.uri, cpuMode: null, cpuModels: [] },
-    vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
-    ...OTHER_CONSOLES,
-  };
-}
-
 async function download(_id: string, toPath: string): Promise<void> {
   downloads += 1;
   await copyFile(imageFile, toPath);
 }
 
-function server(imageId: string, changes: Partial<InstanceSpec> = {}): InstanceSpec {
-  return {
-    uuid: randomUUID(),
-    name: `instance-${Math.floor(Math.random() * 0xffffffff).toString(16)}`,
-    displayName: '<evil> & "name"\u0001',
-    projectId: 'project',
-    userId: 'user',
-    flavor: { name: 'm1', vcpus: 1, memoryMb: 96, rootGb: 1, ephemeralGb: 0, swapMb: 0, extraSpecs: {} },
-    image: {
-      id: imageId,
-      diskFormat: 'qcow2',
-      containerFormat: 'bare',
-      sizeBytes: 0,
-      minDiskGb: 0,
-      minRamMb: 0,
-      checksum: null,
-      properties: {},
-    },
-    ...changes,
-  };
-}
-
-function network(uuid: string): NetworkInfo {
-  return [
-    {
-      id: uuid,
-      address: 'fa:16:3e:00:00:01',
-      type: 'bridge',
-      devname: `tap${uuid.slice(0, 11)}`,
-      active: false,
-      preserve_on_delete: false,
-      network: { id: uuid, bridge: BRIDGE, subnets: [], meta: { mtu: 1450 } },
-    },
-  ];
-}
-
-function request(instance: InstanceSpec, changes: Partial<SpawnRequest> = {}): SpawnRequest {
-  const files = [{ path: 'openstack/latest/meta_data.json', content: Buffer.from('{"uuid": "x"}') }];
-  return {
-    instance,
-    template: { none: 'no µVM yet' },
-    network: Promise.resolve(network(instance.uuid)),
-    identity: Promise.resolve({
-      uuid: instance.uuid,
-      hostname: 'tiny',
-      publicKeys: [],
-      adminPassword: null,
-      userData: null,
-      files,
-      configDrive: true,
-    }),
-    vifsPlugged: () => Promise.resolve(),
-    timeline: new Timeline(),
-    signal: new AbortController().signal,
-    ...changes,
-  };
-}
+const server = coldServer;
+const network = (uuid: string): NetworkInfo => onePort(uuid, BRIDGE);
+const request = (instance: InstanceSpec, changes: Partial<SpawnRequest> = {}): SpawnRequest =>
+  coldBoot(instance, network(instance.uuid), changes);
 
 async function taps(): Promise<string[]> {
   return (await readdir('/sys/class/net')).filter((name) => name.startsWith('tap'));
@@ -248,7 +187,7 @@ test('an image with a backing file is refused and leaves nothing', async () => {
       (await readdir(join(directory, 'instances', '_base'))).filter((name) => name.includes('.part')),
     ).toEqual([]);
   } finally {
-    imageFile = IMAGE;
+    imageFile = TINY_IMAGE;
   }
 }, 60_000);
 

@@ -3,7 +3,7 @@ import type { InstanceSpec } from '../../drivers/driver';
 import { coldDomainXml, type ColdDomain } from '../../drivers/libvirt/domain-xml';
 import { serialPortCount } from '../../drivers/libvirt/hardware';
 import { InstanceStore } from '../../drivers/libvirt/instance-store';
-import { bridgeInterface, disk, toXml } from '../../drivers/libvirt/xml';
+import { portInterface, disk, toXml } from '../../drivers/libvirt/xml';
 import { viewDomain } from '../../drivers/libvirt/xml-reader';
 import { ImageSerialPortNumberExceedFlavorValue, ImageSerialPortNumberInvalid } from '../../lib/exceptions';
 import type { Vif } from '../../lib/objects';
@@ -95,7 +95,7 @@ test.each([
   ['hw_disk_bus', 'floppy'],
   ['hw_vif_model', 'carrier-pigeon'],
   ['hw_video_model', 'cga'],
-  ['hw_firmware_type', 'uefi'],
+  ['hw_firmware_type', 'coreboot'],
   ['hw_machine_type', '"/><evil/>'],
 ])('hardware that is not provided is refused: %s=%s', (property, value) => {
   expect(() => xmlOf({ instance: instance({ [property]: value }) })).toThrow(
@@ -104,7 +104,7 @@ test.each([
 });
 
 test('a hot-plugged NIC waits for its carrier at a known place', () => {
-  expect(toXml('interface', bridgeInterface(VIF, { link: 'down', slot: 0x11 }))).toBe(
+  expect(toXml('interface', portInterface(VIF, { link: 'down', slot: 0x11 }))).toBe(
     `<interface type="bridge">
   <mac address="fa:16:3e:a2:4b:b4"/>
   <source bridge="brq7b01afbb-9f"/>

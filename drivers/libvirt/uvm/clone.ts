@@ -5,6 +5,7 @@
 import type { UvmTemplate } from '../../driver';
 import type { Domain } from '../domain';
 import type { DriverParts } from '../uvm-engine';
+import type { XmlNode } from '../xml';
 import { dimmXml, uvmDomainXml } from './layout';
 import { loadDeviceState } from './migration';
 
@@ -17,6 +18,8 @@ export interface CloneSpec {
   readonly gateSocketPath: string;
   readonly consoleLogPath: string;
   readonly serialPorts: readonly number[];
+  /** Limits of the root disk; a guest cannot tell. */
+  readonly ioTune?: XmlNode | undefined;
 }
 
 /** What a clone gets beyond its µVM. */

@@ -25,8 +25,9 @@ import type { BaseImage } from '../image-cache';
 import type { InstancePaths } from '../instance-store';
 import { createExtraDisks, extraDiskSizes, rootSizeBytes } from '../local-disks';
 import { allOrFirstFailure } from '../all-or-first-failure';
+import { bandwidth, ioTune } from '../quotas';
 import type { DriverParts, UvmEngine } from '../uvm-engine';
-import { bridgeInterface, disk, toXml } from '../xml';
+import { portInterface, disk, toXml } from '../xml';
 import { CloneGuest } from './clone-guest';
 import { growClone, startClone } from './clone';
 import { readJournal, writeJournal } from './journal';
@@ -103,7 +104,12 @@ export class LibvirtUvmEngine implements UvmEngine {
       const { uuid, name } = instance;
       const files = { directory: paths.directory, diskPath: paths.disk, consoleLogPath: paths.consoleLog };
       const serialPorts = await this.parts.serialPorts.take(1);
-      return await startClone(this.parts, uvm, { uuid, name, gateSocketPath, serialPorts, ...files }, signal);
+      return await startClone(
+        this.parts,
+        uvm,
+        { uuid, name, gateSocketPath, serialPorts, ioTune: ioTune(flavor), ...files },
+        signal,
+      );
     });
     const networked = timeline.phase('network', async () => {
       const network = await request.network;
@@ -117,7 +123,7 @@ export class LibvirtUvmEngine implements UvmEngine {
     });
     const [domain, network, identity] = await allOrFirstFailure(restored, networked, identified);
 
-    const interfaces = interfaceXml(network);
+    const interfaces = interfaceXml(network, flavor);
     const coldXml = await this.parts.coldXml(instance, network);
     const journal = { key: uvm.key, coldXml, interfaces: interfaces.map((nic) => nic.withCarrier) };
     const guest = new CloneGuest(domain, paths.directory, journal, this.parts.logger);
@@ -228,10 +234,11 @@ interface InterfaceXml {
   readonly withCarrier: string;
 }
 
-function interfaceXml(network: NetworkInfo): InterfaceXml[] {
+function interfaceXml(network: NetworkInfo, flavor: FlavorSpec): InterfaceXml[] {
+  const limits = { bandwidth: bandwidth(flavor) };
   return network.map((vif) => ({
-    withoutCarrier: toXml('interface', bridgeInterface(vif, { link: 'down' })),
-    withCarrier: toXml('interface', bridgeInterface(vif, { link: 'up' })),
+    withoutCarrier: toXml('interface', portInterface(vif, { ...limits, link: 'down' })),
+    withCarrier: toXml('interface', portInterface(vif, { ...limits, link: 'up' })),
   }));
 }
 

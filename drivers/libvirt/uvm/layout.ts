@@ -39,6 +39,8 @@ export interface UvmDomain {
   readonly consoleLogPath: string;
   /** TCP port of its serial console; none for guests that nobody looks at, and on hosts without. */
   readonly serialPorts: readonly number[];
+  /** Limits of the root disk; a guest cannot tell. */
+  readonly ioTune?: XmlNode | undefined;
   /** A guest that is baked writes its RAM file and has a config drive and a NIC; a clone waits for device state. */
   readonly role: { readonly bake: { readonly drivePath: string; readonly nicMac: string } } | 'clone';
 }
@@ -93,6 +95,7 @@ export function uvmDomainXml(domain: UvmDomain): string {
           bus: 'virtio',
           cache: bake === undefined ? 'none' : 'writeback',
           slot: SLOT.root,
+          ioTune: domain.ioTune,
         }),
         ...(bake === undefined ? [] : [bakeDrive(bake.drivePath)]),
       ],

@@ -74,6 +74,7 @@ function world(
     conductor: { buildInstances: note('handed on', Promise.resolve()) },
     scheduler: { instanceUpdated: () => Promise.resolve() },
     events,
+    news: { tell: () => undefined },
     locks,
     boots,
     logger: pino({ level: 'silent' }),

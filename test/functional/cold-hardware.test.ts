@@ -1,0 +1,174 @@
+/** What images, flavors and Neutron ask of the virtual hardware, on a real libvirtd: firmware, limits, Open vSwitch. */
+import { execFile } from 'node:child_process';
+import { copyFile, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import pino from 'pino';
+import { PowerState, type InstanceSpec } from '../../drivers/driver';
+import { LibvirtDriver } from '../../drivers/libvirt';
+import { Invalid, SecureBootNotSupported } from '../../lib/exceptions';
+import { coldBoot, coldServer, driverSettings, onePort, TINY_IMAGE } from './support/cold-boots';
+import { OpenVswitch } from './support/open-vswitch';
+import { PrivateLibvirtd } from './support/private-libvirtd';
+import { until } from './support/until';
+
+const run = promisify(execFile);
+const BRIDGE = `brqh${process.pid}`;
+const SWITCH = `ovs${process.pid}`;
+
+let libvirtd: PrivateLibvirtd;
+let directory: string;
+let driver: LibvirtDriver;
+
+beforeAll(async () => {
+  libvirtd = await PrivateLibvirtd.start();
+  directory = await mkdtemp(join(tmpdir(), 'prebake-hardware-'));
+  driver = LibvirtDriver.create({
+    config: driverSettings(directory, libvirtd.uri),
+    glance: { download: (_id, toPath) => copyFile(TINY_IMAGE, toPath) },
+    logger: pino({ level: 'silent' }),
+  });
+  await driver.initHost();
+}, 60_000);
+afterAll(async () => {
+  await driver.close();
+  await libvirtd.stop();
+  await rm(directory, { recursive: true, force: true });
+  await run('ip', ['link', 'delete', BRIDGE]).catch(() => undefined);
+}, 60_000);
+
+async function virsh(...args: string[]): Promise<string> {
+  return (await run('virsh', ['-c', libvirtd.uri, ...args])).stdout;
+}
+
+function serverWith(
+  properties: Readonly<Record<string, string>>,
+  extraSpecs: Readonly<Record<string, string>> = {},
+): InstanceSpec {
+  const plain = coldServer('tiny');
+  return {
+    ...plain,
+    image: { ...plain.image, properties },
+    flavor: { ...plain.flavor, extraSpecs },
+  };
+}
+
+/** Files in which libvirt keeps the variables of UEFIs. */
+async function variableFiles(): Promise<string[]> {
+  return await readdir(join(libvirtd.directory, 'lib', 'qemu', 'nvram')).catch(() => []);
+}
+
+test('a guest of an image for UEFI boots its firmware, whose variables live as long as the server', async () => {
+  const instance = serverWith({ hw_firmware_type: 'uefi' });
+  const network = onePort(instance.uuid, BRIDGE);
+  await driver.spawn(coldBoot(instance, network));
+  await until(
+    'the firmware to write to the console',
+    async () => /BdsDxe|UEFI/.test(await driver.getConsoleOutput(instance.uuid, null)),
+    120_000,
+  );
+  const [file, ...others] = await variableFiles();
+  expect(others).toEqual([]);
+  expect(file).toContain(instance.name);
+  const path = join(libvirtd.directory, 'lib', 'qemu', 'nvram', String(file));
+  const made = (await stat(path)).ino;
+  await driver.hardReboot(instance, network);
+  expect((await stat(path)).ino).toBe(made);
+  await driver.destroy(instance);
+  expect(await variableFiles()).toEqual([]);
+}, 240_000);
+
+test('limits of a flavor hold for disks and NICs', async () => {
+  const instance = serverWith(
+    {},
+    {
+      'quota:disk_total_iops_sec': '500',
+      'quota:disk_read_bytes_sec': '1048576',
+      'quota:vif_inbound_average': '1024',
+      'quota:vif_outbound_peak': '2048',
+      'quota:vif_outbound_average': '1024',
+    },
+  );
+  await driver.spawn(coldBoot(instance, onePort(instance.uuid, BRIDGE)));
+  const tuning = await virsh('blkdeviotune', instance.uuid, 'vda');
+  expect(tuning).toMatch(/total_iops_sec *: 500$/m);
+  expect(tuning).toMatch(/read_bytes_sec *: 1048576$/m);
+  const rates = await virsh('domiftune', instance.uuid, `tap${instance.uuid.slice(0, 11)}`);
+  expect(rates).toMatch(/inbound.average *: 1024$/m);
+  expect(rates).toMatch(/outbound.peak *: 2048$/m);
+  await driver.destroy(instance);
+}, 120_000);
+
+test.each([
+  ['secure boot', { hw_firmware_type: 'uefi', os_secure_boot: 'required' }, {}, SecureBootNotSupported],
+  ['an emulated TPM by image', { hw_tpm_version: '2.0' }, {}, Invalid],
+  ['an emulated TPM by flavor', {}, { 'hw:tpm_version': '1.2' }, Invalid],
+  ['a limit that is no number', {}, { 'quota:disk_total_iops_sec': 'many' }, /has to be a number/],
+])('%s is refused, and nothing is left', async (_what, properties, extraSpecs, refusal) => {
+  const instance = serverWith(properties, extraSpecs);
+  await expect(driver.spawn(coldBoot(instance, onePort(instance.uuid, BRIDGE)))).rejects.toThrow(refusal);
+  expect(await driver.listInstanceUuids()).not.toContain(instance.uuid);
+  expect(await readdir(join(directory, 'instances'))).not.toContain(instance.uuid);
+});
+
+describe('ports in Open vSwitch', () => {
+  let ovs: OpenVswitch;
+
+  beforeAll(async () => {
+    ovs = await OpenVswitch.start();
+  }, 60_000);
+  afterAll(async () => {
+    await ovs.vsctl('--if-exists', 'del-br', SWITCH).catch(() => undefined);
+    await ovs.stop();
+  }, 60_000);
+
+  const ports = async (): Promise<string[]> =>
+    (await ovs.vsctl('list-ports', SWITCH)).split('\n').filter(Boolean);
+
+  test('are plugged under their own names, carry packets, come and go with the guest', async () => {
+    const instance = coldServer('tiny');
+    const [first, second] = [0, 1].map((index) => {
+      const id = `${index}${instance.uuid.slice(1)}`;
+      return onePort(id, SWITCH, {
+        id,
+        address: `fa:16:3e:00:00:0${index}`,
+        type: 'ovs',
+        ovs_interfaceid: id,
+        details: { datapath_type: 'netdev', ovs_hybrid_plug: false },
+      })[0];
+    });
+    if (first === undefined || second === undefined) throw new Error('two ports were made');
+    const tap = String(first.devname);
+    await driver.spawn(coldBoot(instance, [first]));
+    expect(await ports()).toEqual([tap]);
+    expect(await ovs.vsctl('get', 'Interface', tap, 'external_ids:iface-id')).toBe(`"${first.id}"`);
+    expect(await ovs.vsctl('get', 'Interface', tap, 'external_ids:attached-mac')).toContain(first.address);
+    expect(await ovs.vsctl('get', 'Interface', tap, 'mtu')).toBe('1450');
+    await until(
+      'the guest to send packets',
+      async () => Number(await ovs.vsctl('get', 'Interface', tap, 'statistics:rx_packets')) > 0,
+      120_000,
+    );
+
+    await driver.attachInterface(instance, second);
+    expect((await ports()).sort()).toEqual([first.devname, second.devname].sort());
+    await driver.detachInterface(instance.uuid, second);
+    expect(await ports()).toEqual([tap]);
+
+    await driver.powerOff(instance.uuid, 0);
+    expect(await ports()).toEqual([]);
+    await driver.powerOn(instance, [first]);
+    expect(await ports()).toEqual([tap]);
+    expect(await driver.getPowerState(instance.uuid)).toBe(PowerState.RUNNING);
+    await driver.destroy(instance);
+    expect(await ports()).toEqual([]);
+  }, 240_000);
+
+  test('are refused where Neutron wants a Linux bridge in between', async () => {
+    const instance = coldServer('tiny');
+    const network = onePort(instance.uuid, SWITCH, { type: 'ovs', details: { ovs_hybrid_plug: true } });
+    await expect(driver.spawn(coldBoot(instance, network))).rejects.toThrow(/ovs_hybrid_plug/);
+    expect(await driver.listInstanceUuids()).not.toContain(instance.uuid);
+  });
+});

@@ -59,6 +59,7 @@ async function variableFiles(): Promise<string[]> {
   return await readdir(join(libvirtd.directory, 'lib', 'qemu', 'nvram')).catch(() => []);
 }
 
+// matrix: operation.uefi-boot
 test('a guest of an image for UEFI boots its firmware, whose variables live as long as the server', async () => {
   const instance = serverWith({ hw_firmware_type: 'uefi' });
   const network = onePort(instance.uuid, BRIDGE);
@@ -79,6 +80,7 @@ test('a guest of an image for UEFI boots its firmware, whose variables live as l
   expect(await variableFiles()).toEqual([]);
 }, 240_000);
 
+// matrix: guest.disk.rate-limit
 test('limits of a flavor hold for disks and NICs', async () => {
   const instance = serverWith(
     {},

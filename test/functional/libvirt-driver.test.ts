@@ -224,6 +224,7 @@ test('a spawn that is aborted leaves nothing', async () => {
   await expectNothingLeft(instance);
 }, 60_000);
 
+// matrix: operation.report-cpu-traits
 test('the host is described as Placement and Nova want it', async () => {
   const resources = await driver.getAvailableResource();
   expect(resources).toMatchObject({

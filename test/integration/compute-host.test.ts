@@ -68,6 +68,7 @@ describe('a compute host', () => {
     );
   });
 
+  // matrix: operation.get-host-uptime, operation.get-host-ip
   it('is a hypervisor with an uptime, and has an inventory in Placement', async () => {
     const shown = await hypervisor();
     expect(shown).toMatchObject({

@@ -100,6 +100,7 @@ describe('consoles', () => {
       .parse(await nova.get('compute', `/os-console-auth-tokens/${token}`)).console;
   }
 
+  // matrix: console.serial.interactive, console.serial.log
   it('a serial one takes what is typed, through the proxy, and is logged all the same', async () => {
     const url = await openConsole('serial', 'serial');
     const socket = await waitFor(
@@ -133,6 +134,7 @@ describe('consoles', () => {
     expect(['closed', 'refused']).toContain(await refused);
   });
 
+  // matrix: console.spice
   it('a SPICE one listens where the token says', async () => {
     const { host, port, instance_uuid } = await connectInfo(await openConsole('spice', 'spice-html5'));
     expect(instance_uuid).toBe(id);

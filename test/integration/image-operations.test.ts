@@ -50,6 +50,7 @@ describe('a server and images', () => {
     return made;
   }
 
+  // matrix: operation.snapshot
   it('gives an image while it runs, whole and bootable', async () => {
     const made = await imageMade({ createImage: { name: 'live' } });
     await nova.waitForStatus(server.id, 'ACTIVE');
@@ -68,6 +69,7 @@ describe('a server and images', () => {
     }
   });
 
+  // matrix: operation.rebuild
   it('is rebuilt under its own addresses, and stays stopped when it was', async () => {
     await nova.action(server.id, { rebuild: { imageRef: image } });
     const rebuilt = await nova.waitForStatus(server.id, 'ACTIVE');
@@ -81,6 +83,7 @@ describe('a server and images', () => {
     await waitForPing(nova, await nova.waitForStatus(server.id, 'ACTIVE'));
   });
 
+  // matrix: operation.snapshot
   it('gives one while it is stopped, and keeps as many backups as asked', async () => {
     await nova.action(server.id, { 'os-stop': null });
     await nova.waitForStatus(server.id, 'SHUTOFF');

@@ -87,6 +87,7 @@ describe('operations on a live server', () => {
     return instanceActions.find((found) => found.action === action);
   }
 
+  // matrix: operation.suspend, operation.resume
   it('suspends one to disk and resumes it where it was', async () => {
     await nova.action(server.id, { suspend: null });
     const suspended = await nova.waitForStatus(server.id, 'SUSPENDED');
@@ -113,6 +114,7 @@ describe('operations on a live server', () => {
     await waitForPing(nova, server);
   });
 
+  // matrix: operation.attach-interface, operation.attach-tagged-interface, operation.detach-interface, operation.device-tags
   it('gives one that runs a tagged NIC and takes it away again', async () => {
     const before = { nics: await nics('now'), taps: await taps(), ports: await portsOfServer() };
     const added = await attach({ net_id: await nova.networkId('private'), tag: 'spare' });
@@ -140,6 +142,7 @@ describe('operations on a live server', () => {
     expect(await portsOfServer()).toEqual([port_id]);
   });
 
+  // matrix: operation.attach-interface
   it("gives one that is stopped a port of its user's, which outlives the NIC", async () => {
     const { data } = await nova.http.post<unknown>(`${nova.url('network')}/v2.0/ports`, {
       port: { network_id: await nova.networkId('private') },
@@ -168,6 +171,7 @@ describe('operations on a live server', () => {
     }
   });
 
+  // matrix: operation.get-guest-info
   it('tells what one has used, in the words of either API version', async () => {
     expect(await diagnostics('2.48')).toMatchObject({
       state: 'running',
@@ -198,6 +202,7 @@ describe('operations on a live server', () => {
     await nova.waitForStatus(server.id, 'ACTIVE');
   });
 
+  // matrix: operation.trigger-crash-dump
   it('sends one an NMI', async () => {
     await nova.action(server.id, { trigger_crash_dump: null });
     await waitFor(

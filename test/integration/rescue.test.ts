@@ -53,6 +53,7 @@ describe('rescued servers', () => {
       .map(([device = '', path = '']) => `${device} ${path.split('/').at(-1) ?? ''}`);
   }
 
+  // matrix: operation.rescue
   it.each(['cold', 'uvm'])('boot from their own image beside their disk, and go back (%s)', async (how) => {
     const { id } = server(how);
     const before = { disks: await disks(id), files: await filesOf(id) };

@@ -12,6 +12,7 @@ const migrationsSchema = z.object({
   migrations: z.array(z.looseObject({ uuid: z.string(), status: z.string(), migration_type: z.string() })),
 });
 
+// matrix: operation.resize
 describe('resized servers', () => {
   let nova: NovaApi;
   let compute: ComputeProcess;

@@ -47,6 +47,7 @@ describe('servers', () => {
     );
   }
 
+  // matrix: operation.launch, operation.terminate, console.serial.log, console.vnc, storage.image
   it('boots one from an image, gives it its address, console and VNC, and deletes it without a trace', async () => {
     const before = await taps();
     const server = await active('whole-life');
@@ -80,6 +81,7 @@ describe('servers', () => {
     );
   });
 
+  // matrix: operation.reboot, operation.pause, operation.unpause
   it('stops, starts, reboots softly and hard, pauses and unpauses one', async () => {
     const server = await active('power');
     await nova.action(server.id, { pause: null });
@@ -99,6 +101,7 @@ describe('servers', () => {
     await waitForPing(nova, server);
   });
 
+  // matrix: operation.get-guest-info
   describe('that end by themselves are shown as stopped within 10 s', () => {
     let server: Server;
 

@@ -98,6 +98,7 @@ describe('shelved servers', () => {
     expect(await traces(nova, shelved)).toEqual(['port']);
   });
 
+  // matrix: operation.cache-images
   it('find images that were cached for them', async () => {
     const { aggregate } = z
       .object({ aggregate: z.object({ id: z.number() }) })

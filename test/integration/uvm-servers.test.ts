@@ -48,6 +48,7 @@ describe('servers from a µVM', () => {
     );
   });
 
+  // matrix: operation.launch, operation.terminate, guest.setup.configdrive
   it('run with what their flavor gives, reachable at their own addresses, and go without a trace', async () => {
     const servers = [await boot('first'), await boot('second')];
     for (const server of servers) {
@@ -70,6 +71,7 @@ describe('servers from a µVM', () => {
     }
   });
 
+  // matrix: operation.reboot
   it('stop, start and reboot from their own disks', async () => {
     const server = await boot('afterlife');
     await compute.waitForReady(server.id);
@@ -81,6 +83,7 @@ describe('servers from a µVM', () => {
     await waitForPing(nova, await nova.waitForStatus(server.id, 'ACTIVE'));
   });
 
+  // matrix: operation.suspend, operation.resume
   it('are suspended and resumed with all their memory, and need no µVM for it', async () => {
     const server = await boot('asleep');
     await compute.waitForReady(server.id);

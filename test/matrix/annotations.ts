@@ -4,7 +4,7 @@ import { join, relative, sep } from 'node:path';
 
 const ROOT = join(__dirname, '..', '..');
 const ANNOTATION = /^\s*\/\/ matrix: (.+)$/;
-const TEST = /^\s*(?:it|test|describe)(?:\.each\(.*)?\(\s*(?:(['"`])(.*?)\1)?/;
+const TEST = /^\s*(?:it|test|describe)(?:\.each\(.*)?\(\s*(['"`])(.*?)\1/;
 
 /** A test that shows a row. */
 export interface Shown {

@@ -174,3 +174,24 @@ test('an image gets no more serial ports than its flavor has', () => {
   const none = { ...flavor, extraSpecs: { 'hw:serial_port_count': 'many' } };
   expect(() => serialPortCount({ image, flavor: none })).toThrow(ImageSerialPortNumberInvalid);
 });
+
+test('the limits of a flavor are in the XML of its disks and NICs', () => {
+  const plain = instance();
+  const extraSpecs = {
+    'quota:disk_write_iops_sec': '100',
+    'quota:vif_inbound_average': '1024',
+    'quota:vif_outbound_peak': '2048',
+  };
+  const xml = xmlOf({ instance: { ...plain, flavor: { ...plain.flavor, extraSpecs } } });
+  // Root, ephemeral and swap disk.
+  expect(xml.match(/<iotune>\s*<write_iops_sec>100<\/write_iops_sec>/g)).toHaveLength(3);
+  expect(xml).toMatch(/<bandwidth>\s*<inbound average="1024"\/>\s*<outbound peak="2048"\/>/);
+});
+
+test('a port in Open vSwitch is marked with its id', () => {
+  const xml = xmlOf({ network: [{ ...VIF, type: 'ovs', network: { ...VIF.network, bridge: 'br-int' } }] });
+  expect(xml).toMatch(/<source bridge="br-int"\/>/);
+  expect(xml).toMatch(
+    new RegExp(`<virtualport type="openvswitch">\\s*<parameters interfaceid="${VIF.id}"/>`),
+  );
+});

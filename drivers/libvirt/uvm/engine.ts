@@ -243,10 +243,20 @@ function interfaceXml(network: NetworkInfo, flavor: FlavorSpec): InterfaceXml[] 
 }
 
 /** XML of the disks a flavor has besides the root, as in the definition of a cold start. */
-function extraDisks(paths: InstancePaths, { ephemeralGb, swapMb }: FlavorSpec): string[] {
+function extraDisks(paths: InstancePaths, flavor: FlavorSpec): string[] {
+  const { ephemeralGb, swapMb } = flavor;
   const files = [...(ephemeralGb > 0 ? [paths.ephemeral] : []), ...(swapMb > 0 ? [paths.swap] : [])];
   return files.map((path, index) =>
-    toXml('disk', disk({ path, format: 'raw', target: `vd${'bc'.charAt(index)}`, bus: 'virtio' })),
+    toXml(
+      'disk',
+      disk({
+        path,
+        format: 'raw',
+        target: `vd${'bc'.charAt(index)}`,
+        bus: 'virtio',
+        ioTune: ioTune(flavor),
+      }),
+    ),
   );
 }
 

@@ -18,6 +18,7 @@ import { createClients } from './clients';
 import { StillBusy, createComputeService } from './compute';
 import { type Config, ConfigPathOptions, defaultConfigPaths, loadConfig, takeMutable } from './config';
 import { describeError } from './exceptions';
+import { Hoarder, openStore } from './hoard';
 import { type Log, type LogLevel, logOf, openLog } from './log';
 import { Messaging, type MessagingOptions, RequestContext } from './messaging';
 import { Conductor } from './objects';
@@ -91,7 +92,33 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
         },
       }),
     );
-    const templates = Templates.create({ squirrel, baker, config, logger: logOf(logger, 'bake') });
+    const hoarder = closing(
+      'hoarder',
+      new Hoarder({
+        host: config.default.host,
+        policy: () => config.prebake.bake,
+        sweepIntervalMs: config.prebake.sweepIntervalS * 1000,
+        squirrel,
+        baker,
+        glance,
+        shared: openStore(config, logOf(logger, 'hoard')),
+        messaging,
+        notifications: {
+          transportUrl: config.prebake.notificationsTransportUrl ?? config.default.transportUrl,
+          connectionName: `nova-compute:${process.pid}:notifications`,
+          ...brokerOptions(config),
+          logger: logOf(logger, 'messaging'),
+        },
+        meter: metrics,
+        logger: logOf(logger, 'hoard'),
+      }),
+    );
+    const templates = Templates.create({
+      squirrel,
+      baker: hoarder.supply,
+      config,
+      logger: logOf(logger, 'bake'),
+    });
     const conductor = new Conductor(messaging, { timeoutMs: 5_000 });
     let phase: 'still starting' | 'up' | 'stopping' = 'still starting';
     closing(
@@ -144,6 +171,7 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
     await service.start(signal);
     phase = 'up';
     await notifySystemd(logger, 'READY=1', `STATUS=serving host ${config.default.host}`);
+    await hoarder.start();
     if (!signal.aborted) await once(signal, 'abort');
     phase = 'stopping';
     await notifySystemd(logger, 'STOPPING=1', 'STATUS=letting running operations end');

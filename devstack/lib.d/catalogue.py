@@ -1,9 +1,11 @@
 """Keystone's service users, roles, services and endpoints, in one process.
 
-Reads OS_* (administrator) and SERVICE_PASSWORD from the environment; does only what is missing.
+Reads OS_* (administrator) and SERVICE_PASSWORD from the environment, the names of the cloud's extras as arguments; does
+only what is missing.
 """
 
 import os
+import sys
 
 from keystoneauth1.identity import v3
 from keystoneauth1.session import Session
@@ -15,6 +17,7 @@ SERVICES = (
     ("neutron", "network", "http://127.0.0.1:9696"),
     ("nova", "compute", "http://127.0.0.1:8774/v2.1"),
 )
+EXTRAS = {"swift": ("swift", "object-store", "http://127.0.0.1:8080/v1/AUTH_%(project_id)s")}
 
 
 def ensure(manager, name, **fields):
@@ -37,7 +40,7 @@ def main():
     project = ensure(keystone.projects, "service", domain="default")
     roles = [ensure(keystone.roles, name) for name in ("admin", "service")]
     endpoints = {(item.service_id, item.interface) for item in keystone.endpoints.list()}
-    for name, kind, url in SERVICES:
+    for name, kind, url in (*SERVICES, *(EXTRAS[extra] for extra in sys.argv[1:] if extra in EXTRAS)):
         user = ensure(
             keystone.users, name, domain="default", password=os.environ["SERVICE_PASSWORD"], default_project=project
         )

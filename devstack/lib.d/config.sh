@@ -114,6 +114,10 @@ bind_port = 9292
 workers = 1
 log_file = $LOG/glance-api.log
 enabled_backends = local:file
+transport_url = $(config_rabbit_url nova)
+[oslo_messaging_notifications]
+driver = messagingv2
+topics = notifications
 [database]
 connection = $(config_database_url glance glance)
 [glance_store]

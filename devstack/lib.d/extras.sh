@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What 'up --with' adds: Horizon, tempest and its configuration, a stock nova-compute.
+# What 'up --with' adds: Horizon, tempest and its configuration, an object store, a stock nova-compute.
 # Once asked for, an extra belongs to this cloud until it is wiped. Sourced by all-in-one.
 
-KNOWN_EXTRAS='horizon tempest nova-compute'
+KNOWN_EXTRAS='horizon tempest swift nova-compute'
 DASHBOARD=/etc/openstack-dashboard/local_settings.d/_9999_prebake.py
 
 # remember_extras A,B,C
@@ -27,6 +27,7 @@ extra_services() {
   for extra in $(remembered_extras); do
     case $extra in
       horizon) echo horizon ;;
+      swift) printf '%s\n' "${SWIFT[@]}" ;;
       nova-compute) printf '%s\n' "${STOCK_HYPERVISOR[@]}" neutron-linuxbridge-stock nova-compute ;;
     esac
   done
@@ -106,6 +107,7 @@ config_extras() {
   for extra in $(remembered_extras); do
     case $extra in
       horizon) config_horizon || return ;;
+      swift) config_swift || return ;;
       nova-compute) config_stock_compute || return ;;
     esac
   done

@@ -14,6 +14,7 @@ PACKAGES=(
 )
 PACKAGES_HORIZON=(openstack-dashboard)
 PACKAGES_TEMPEST=(tempest)
+PACKAGES_SWIFT=(swift-proxy swift-account swift-container swift-object)
 PACKAGES_NOVA_COMPUTE=(nova-compute nova-compute-kvm)
 
 POLICY=/usr/sbin/policy-rc.d
@@ -25,6 +26,7 @@ missing_packages() {
     case $extra in
       horizon) wanted+=("${PACKAGES_HORIZON[@]}") ;;
       tempest) wanted+=("${PACKAGES_TEMPEST[@]}") ;;
+      swift) wanted+=("${PACKAGES_SWIFT[@]}") ;;
       nova-compute) wanted+=("${PACKAGES_NOVA_COMPUTE[@]}") ;;
     esac
   done

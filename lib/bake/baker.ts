@@ -39,7 +39,7 @@ export class BakeError extends Error {
 /** What of the configuration concerns baking; `Config` has it. */
 export interface BakeConfig {
   readonly prebake: {
-    readonly bake: 'auto' | 'never';
+    readonly bake: 'auto' | 'tagged' | 'all' | 'never';
     readonly baseMemoryMb: number;
     readonly bakeTimeoutS: number;
     /** Days after which a µVM is baked anew; 0: never. */

@@ -13,6 +13,7 @@ export type TemplateChoice = { readonly uvm: UvmTemplate } | { readonly none: st
 /** What the choice depends on. */
 export interface TemplatesParts {
   readonly squirrel: Squirrel;
+  /** Bakes, or gets a µVM from where it was baked. */
   readonly baker: Pick<Baker, 'bake' | 'keyOf' | 'failures'>;
   readonly config: BakeConfig;
   readonly logger: Logger;
@@ -52,7 +53,10 @@ export class Templates {
 
   /** Has the image baked if it has no µVM, or an old one, and nothing speaks against it; returns at once. */
   wanted(image: ImageSpec): void {
-    if (this.parts.config.prebake.bake === 'never' || imageObstacle(image) !== undefined) return;
+    const { bake } = this.parts.config.prebake;
+    if (bake === 'never' || imageObstacle(image) !== undefined) return;
+    // Tags are not known here: an image that has only the tag gets its µVM from the sweep.
+    if (bake === 'tagged' && image.properties['prebake'] !== 'always') return;
     this.bakeIfMissing(image).catch((error: unknown) =>
       this.parts.logger.warn({ image: image.id }, `no µVM: ${describeError(error)}`),
     );

@@ -1,6 +1,7 @@
 /** The name of a µVM: a digest over everything that must match for a restore to be sound. */
 import { createHash } from 'node:crypto';
 import type { ImageSpec, UvmPlatform } from '../../drivers/driver';
+import type { UvmManifest } from '../squirrel';
 import { GATE_VERSION } from './bake-drive';
 import { imagePolicy } from './image-policy';
 
@@ -14,7 +15,12 @@ export function bakeMemoryMb(image: ImageSpec, baseMemoryMb: number): number {
 export const HOTPLUG_STEP_MB = 128;
 
 /** 64 hexadecimal digits. */
-export function uvmKey(image: ImageSpec, platform: UvmPlatform, memoryMb: number): string {
+export function uvmKey(
+  image: Pick<ImageSpec, 'id' | 'checksum'>,
+  platform: UvmPlatform,
+  memoryMb: number,
+  gateVersion = GATE_VERSION,
+): string {
   const parts = [
     image.id,
     image.checksum,
@@ -27,7 +33,12 @@ export function uvmKey(image: ImageSpec, platform: UvmPlatform, memoryMb: number
     platform.maxVcpus,
     platform.maxMemoryMb,
     memoryMb,
-    GATE_VERSION,
+    gateVersion,
   ];
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
+}
+
+/** The key that a µVM has by what its manifest says: another one than its own speaks against it. */
+export function keyOfManifest({ image, platform, memoryMb, gateVersion }: UvmManifest): string {
+  return uvmKey(image, platform, memoryMb, gateVersion);
 }

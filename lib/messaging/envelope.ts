@@ -57,15 +57,16 @@ export function encode(body: Readonly<Record<string, unknown>>): Buffer {
 
 /** @throws MalformedMessage */
 export function decodeRequest(content: Buffer): Request {
-  return check(requestSchema, decode(content), 'request');
+  return check(requestSchema, decodeBody(content), 'request');
 }
 
 /** @throws MalformedMessage */
 export function decodeReply(content: Buffer): Reply {
-  return check(replySchema, decode(content), 'reply');
+  return check(replySchema, decodeBody(content), 'reply');
 }
 
-function decode(content: Buffer): unknown {
+/** What is in a message's envelope. @throws MalformedMessage */
+export function decodeBody(content: Buffer): unknown {
   if (content.length > MAX_BODY_BYTES) {
     throw new MalformedMessage(`a message of ${content.length} bytes is too large`);
   }

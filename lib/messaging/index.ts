@@ -10,6 +10,8 @@ export {
   TransportUrlError,
 } from './errors';
 export { Messaging } from './messaging';
+export { NotificationListener } from './notifications';
+export type { Notification, NotificationOptions } from './notifications';
 export { parseTransportUrl } from './transport-url';
 export type {
   CallOptions,

@@ -111,7 +111,7 @@ async function transfer(
 }
 
 /** The chunks of a stream; its failures, and silence, count as truncation. */
-async function* chunksOf(
+export async function* chunksOf(
   stream: Readable,
   receivedBytes: () => number,
   totalBytes: number,

@@ -25,6 +25,7 @@ export interface GlanceImage {
   readonly checksum: string | null;
   /** `sha512` and its hex digest, null for images older than multihash. */
   readonly hash: { readonly algorithm: string; readonly value: string } | null;
+  readonly tags: readonly string[];
   /** Everything that is not one of Glance's own fields, as `hw_*` and `prebake*`. */
   readonly properties: Readonly<Record<string, string>>;
 }
@@ -58,6 +59,7 @@ const ImageAnswer = z.looseObject({
   checksum: z.string().nullish(),
   os_hash_algo: z.string().nullish(),
   os_hash_value: z.string().nullish(),
+  tags: z.array(z.string()).default([]),
 });
 
 const ImageListAnswer = z.looseObject({ images: z.array(ImageAnswer) });
@@ -84,6 +86,23 @@ export class Glance {
   async findByName(name: string, signal?: AbortSignal): Promise<GlanceImage[]> {
     const call = { method: 'GET', path: '/v2/images', query: { name }, signal } as const;
     return (await this.client.request(ImageListAnswer, call)).images.map(imageFrom);
+  }
+
+  /** All images that may be seen, hidden ones left out. */
+  async list(signal?: AbortSignal): Promise<GlanceImage[]> {
+    const found: GlanceImage[] = [];
+    for (let marker: string | undefined; ;) {
+      const query = { visibility: 'all', limit: '500', ...(marker === undefined ? {} : { marker }) };
+      const { images } = await this.client.request(ImageListAnswer, {
+        method: 'GET',
+        path: '/v2/images',
+        query,
+        signal,
+      });
+      marker = images.at(-1)?.id;
+      if (marker === undefined) return found;
+      found.push(...images.map(imageFrom));
+    }
   }
 
   /**
@@ -200,6 +219,7 @@ function imageFrom(answer: z.infer<typeof ImageAnswer>): GlanceImage {
     minRamMb: answer.min_ram,
     checksum: answer.checksum ?? null,
     hash: typeof algorithm === 'string' && typeof value === 'string' ? { algorithm, value } : null,
+    tags: answer.tags,
     properties,
   };
 }

@@ -4,6 +4,8 @@ export type { AuthOptions, EndpointOptions } from './options';
 export { EndpointNotFound, KeystoneSession } from './keystone';
 export { DownloadTruncated, type DownloadProgress } from './download';
 export { Glance, type DownloadOptions, type GlanceImage } from './glance';
+export { ObjectRefused, ObjectStore } from './object-store';
+export type { GetOptions, ObjectRecord, PutOptions } from './object-store';
 export { Neutron, type NeutronFilter, type PortFields } from './neutron';
 export type {
   NeutronFloatingIp,

@@ -27,6 +27,8 @@ export interface ServiceCall {
   readonly body?: unknown;
   /** Sent as it is, instead of `body`. */
   readonly file?: { readonly path: string; readonly sizeBytes: number };
+  /** Sent as they are, instead of `body`. */
+  readonly bytes?: Uint8Array;
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number;
   readonly repeatable?: boolean;
@@ -92,9 +94,11 @@ export class KeystoneSession {
     return (await this.authenticated()).token;
   }
 
-  /** Root URL of a service, without a trailing slash and without an API version. */
+  /** Root URL of a service, without a trailing slash and, unless that is asked for, without an API version. */
   async endpoint(serviceType: string, options: EndpointOptions = {}): Promise<string> {
-    if (options.endpointOverride !== undefined) return withoutVersion(options.endpointOverride);
+    const root = (url: string): string =>
+      options.keepVersion === true ? url.replace(/\/+$/, '') : withoutVersion(url);
+    if (options.endpointOverride !== undefined) return root(options.endpointOverride);
     const { catalogue } = await this.authenticated();
     const endpoints = catalogue
       .filter(({ type }) => type === serviceType)
@@ -106,7 +110,7 @@ export class KeystoneSession {
           endpoint.interface === wanted.replace(/URL$/, '') &&
           (options.regionName === undefined || endpoint.region_id === options.regionName),
       );
-      if (found !== undefined) return withoutVersion(found.url);
+      if (found !== undefined) return root(found.url);
     }
     throw new EndpointNotFound(serviceType, interfaces, options.regionName);
   }
@@ -173,6 +177,7 @@ export class KeystoneSession {
       signal: call.signal,
       ...(call.body === undefined ? {} : { body: call.body }),
       ...(call.file === undefined ? {} : { file: call.file }),
+      ...(call.bytes === undefined ? {} : { bytes: call.bytes }),
       ...(call.repeatable === undefined ? {} : { repeatable: call.repeatable }),
     };
   }

@@ -32,4 +32,6 @@ export interface EndpointOptions {
   readonly regionName?: string;
   /** Used instead of the catalogue. */
   readonly endpointOverride?: string;
+  /** Calls are below the whole URL, API version included: the object store's has the account in it. */
+  readonly keepVersion?: boolean;
 }

@@ -13,13 +13,15 @@ import { HttpError, RequestTimeout, ServiceUnreachable, UnexpectedAnswer } from 
 
 /** One HTTP request. */
 export interface HttpRequest {
-  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
   /** Sent as JSON. */
   readonly body?: unknown;
   /** Sent as it is, instead of `body`. */
   readonly file?: { readonly path: string; readonly sizeBytes: number };
+  /** Sent as they are, instead of `body`. */
+  readonly bytes?: Uint8Array;
   /** Until the whole answer is there; for a stream, until its headers are. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
@@ -158,6 +160,7 @@ async function perform<T>(
         ...request.headers,
       },
       ...(request.body === undefined ? {} : { data: JSON.stringify(request.body) }),
+      ...(request.bytes === undefined ? {} : { data: Buffer.from(request.bytes), maxBodyLength: Infinity }),
       ...(request.file === undefined
         ? {}
         : { data: createReadStream(request.file.path), maxBodyLength: Infinity }),

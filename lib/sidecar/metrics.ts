@@ -60,6 +60,19 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  private readonly hoarded = new Counter({
+    name: 'prebake_hoard_bytes_total',
+    help: 'Bytes of µVMs fetched from and uploaded to the object store',
+    labelNames: ['direction'] as const,
+    registers: [this.registry],
+  });
+  private readonly transfers = new Counter({
+    name: 'prebake_hoard_transfers_total',
+    help: 'µVMs fetched from and uploaded to the object store, by outcome',
+    labelNames: ['direction', 'outcome'] as const,
+    registers: [this.registry],
+  });
+
   constructor() {
     // Event loop lag, memory, garbage collection, file descriptors.
     collectDefaultMetrics({ register: this.registry });
@@ -87,6 +100,14 @@ export class Metrics {
 
   bakeEnded(outcome: 'made' | 'failed', durationMs: number): void {
     this.bakes.observe({ outcome }, durationMs / 1000);
+  }
+
+  hoardBytes(direction: 'fetched' | 'uploaded', bytes: number): void {
+    this.hoarded.inc({ direction }, bytes);
+  }
+
+  hoardEnded(direction: 'fetched' | 'uploaded', outcome: 'done' | 'failed'): void {
+    this.transfers.inc({ direction, outcome });
   }
 
   /** Adds a value that is read at each scrape, such as the bytes of the cache; NaN when it cannot be read. */

@@ -9,6 +9,9 @@ export {
   UnsupportedFormat,
 } from './errors';
 export type { StoredFile, UvmDescription, UvmFileName, UvmManifest } from './manifest';
+export { parseManifest } from './manifest';
+export { fileNameOf } from './hoard-intake';
+export type { Parcel, ParcelFile } from './hoard-intake';
 export { Squirrel } from './squirrel';
 export { squirrelOptions } from './options';
 export type { CacheLimits, SquirrelOptions } from './options';

@@ -9,6 +9,7 @@
  *   quarantine/<key>.json  µVMs not to be offered, and why
  *   materialised/<key>/    ram, state, disk.qcow2 and written.json, ready for clones
  *   bakes/                 the baker's scratch
+ *   incoming/<key>/        verified parts of a µVM that is being fetched
  *   staging/               files that are being written, named after their process
  */
 import { createHash } from 'node:crypto';
@@ -35,6 +36,7 @@ export class CacheLayout {
   readonly quarantine: string;
   readonly materialised: string;
   readonly bakes: string;
+  readonly incoming: string;
   readonly staging: string;
 
   /**
@@ -53,11 +55,21 @@ export class CacheLayout {
     this.quarantine = join(directory, 'quarantine');
     this.materialised = join(directory, 'materialised');
     this.bakes = join(directory, 'bakes');
+    this.incoming = join(directory, 'incoming');
     this.staging = join(directory, 'staging');
   }
 
   get directories(): readonly string[] {
-    return [this.uvms, this.maps, this.packs, this.quarantine, this.materialised, this.bakes, this.staging];
+    return [
+      this.uvms,
+      this.maps,
+      this.packs,
+      this.quarantine,
+      this.materialised,
+      this.bakes,
+      this.incoming,
+      this.staging,
+    ];
   }
 
   /** The base file of an image; it is the driver's, and may not be there. */
@@ -66,6 +78,10 @@ export class CacheLayout {
   }
   manifest(key: string): string {
     return join(this.uvms, `${key}.json`);
+  }
+  /** Where what is fetched of a µVM is kept until it is all there. */
+  incomingOf(key: string): string {
+    return join(this.incoming, key);
   }
   map(digest: string): string {
     return join(this.maps, `${digest}.map`);

@@ -24,6 +24,7 @@ import {
   type UvmFileName,
   type UvmManifest,
 } from './manifest';
+import { Intake, type Parcel, type ParcelFile } from './hoard-intake';
 import { Materialiser } from './materialiser';
 import type { CacheLimits, SquirrelOptions } from './options';
 import { Records } from './records';
@@ -77,6 +78,8 @@ const NOT_PROVEN = 'it has not been proven by a test clone';
 const PLAN_SHARE = 0.2;
 /** Another process that stores a µVM holds the lock for seconds. */
 const LOCK_WAIT_MS = 120_000;
+/** Another process that fetches a µVM may take its time. */
+const FETCH_WAIT_MS = 600_000;
 
 /** The µVMs of this host, in one directory. */
 export class Squirrel {
@@ -87,6 +90,7 @@ export class Squirrel {
   private readonly records: Records;
   private readonly collector: Collector;
   private readonly room: Room;
+  private readonly intake: Intake;
   /** Changes within this process, one after the other: a lock per process says nothing about its own tasks. */
   private changes: Promise<unknown> = Promise.resolve();
 
@@ -99,6 +103,7 @@ export class Squirrel {
     this.materialiser = new Materialiser(layout, this.workers, this.room);
     this.records = new Records(layout);
     this.collector = new Collector(layout, this.records, this.background, logger);
+    this.intake = new Intake(layout, this.records, this.background);
   }
 
   /** Opens the cache, creating it if need be, and removes what crashed processes left in it. */
@@ -327,6 +332,69 @@ export class Squirrel {
       const rewrittenPacks = await this.collector.compact();
       const storedBytes = await this.collector.storedBytes();
       return { storedBytes, freedBytes: before - storedBytes, rewrittenPacks };
+    });
+  }
+
+  /**
+   * Everything of a µVM that another host needs.
+   * @throws UnknownUvm when it is not there or not offered
+   */
+  async parcel(key: string): Promise<Parcel> {
+    const manifest = await this.find(key);
+    if (manifest === undefined) throw new UnknownUvm(key);
+    return await this.intake.parcel(manifest);
+  }
+
+  /** What of a µVM from elsewhere this cache has no sound copy of; `sizeBytes` is not known here. */
+  async lacks(manifest: UvmManifest): Promise<ParcelFile[]> {
+    return await this.intake.lacks(manifest);
+  }
+
+  /**
+   * Runs `work` with the directory for what is fetched of this µVM; it stays, with what is in it, until the µVM was
+   * admitted or `forgetAllBut` is called. One process at a time.
+   * @param neededBytes what will be written there
+   * @throws NoRoom
+   */
+  async receive<T>(key: string, neededBytes: number, work: (directory: string) => Promise<T>): Promise<T> {
+    const directory = this.layout.incomingOf(uvmKeySchema.parse(key));
+    await this.room.require(neededBytes, 'a µVM from the store');
+    return await withLock(join(this.layout.incoming, 'lock'), FETCH_WAIT_MS, async () => {
+      await mkdir(directory, { recursive: true, mode: 0o755 });
+      return await work(directory);
+    });
+  }
+
+  /**
+   * Takes in a µVM from elsewhere, replacing one of the same key, once every page of it is checked; it is offered at
+   * once.
+   * @param text its manifest
+   * @param directory from `receive`; has the files that `lacks` named, as `<id>.map` and `<id>.pack`
+   * @throws DamagedFile, UnsupportedFormat
+   */
+  async admit(text: string, directory: string): Promise<UvmManifest> {
+    const parcel = await this.intake.check(text, directory);
+    try {
+      return await this.change(LOCK_WAIT_MS, async () => {
+        const manifest = await this.intake.publish(parcel);
+        await this.materialiser.remove(manifest.key);
+        await removeDurably(this.layout.quarantined(manifest.key));
+        await this.collector.dropUnreferenced();
+        await rm(directory, { recursive: true, force: true });
+        return manifest;
+      });
+    } finally {
+      await parcel.discard();
+    }
+  }
+
+  /** Removes what was fetched of µVMs other than these. */
+  async forgetAllBut(keys: ReadonlySet<string>): Promise<void> {
+    await withLock(join(this.layout.incoming, 'lock'), 0, async () => {
+      for (const name of await readdir(this.layout.incoming)) {
+        if (name === 'lock' || keys.has(name)) continue;
+        await rm(join(this.layout.incoming, name), { recursive: true, force: true });
+      }
     });
   }
 

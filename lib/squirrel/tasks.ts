@@ -28,6 +28,7 @@ import {
   type SegmentTask,
   type StoredFileTask,
 } from './restore';
+import { inspect, type InspectTask } from './hoard-inspect';
 import { planRestore, type RestorePlan } from './restore-plan';
 import { planStore, type StorePlan, type StoreTask } from './store';
 import { usage, type FileUsage, type UsageTask } from './usage';
@@ -46,6 +47,7 @@ export interface Tasks {
   planCompact: { input: CompactTask; output: CompactPlan | null };
   rebase: { input: RebaseTask; output: { id: string; bytes: number } };
   moveMaps: { input: MoveTask; output: Uint8Array[] };
+  inspect: { input: InspectTask; output: { pages: number } };
   usage: { input: UsageTask; output: FileUsage[] };
 }
 export type TaskName = keyof Tasks;
@@ -69,5 +71,6 @@ export const TASKS: TaskRunner = {
   planCompact,
   rebase,
   moveMaps,
+  inspect,
   usage,
 };

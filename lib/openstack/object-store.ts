@@ -191,13 +191,13 @@ export class ObjectStore {
         query: { format: 'json', prefix, marker, limit: String(LIST_LIMIT) },
         signal,
       };
-      const { body, headers } = await this.client.send(call).catch((error: unknown) => {
-        // Nobody has put anything there yet.
-        if (isHttpError(error, 404)) return { body: [], headers: {} };
-        throw error;
+      const answer = await this.client.send(call).catch((error: unknown) => {
+        if (!isHttpError(error, 404)) throw error;
       });
-      const page = listingSchema.parse(body ?? []);
-      const nowMs = Date.parse(headers['date'] ?? '') || Date.now();
+      // Nobody has put anything there yet.
+      if (answer === undefined) return { objects, nowMs: Date.now() };
+      const page = listingSchema.parse(answer.body ?? []);
+      const nowMs = Date.parse(answer.headers['date'] ?? '') || Date.now();
       for (const { name, bytes, hash, last_modified: modified } of page) {
         // Swift gives UTC without saying so.
         const modifiedAtMs = Date.parse(/(Z|[+-]\d\d:?\d\d)$/.test(modified) ? modified : `${modified}Z`);

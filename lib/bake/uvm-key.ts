@@ -39,6 +39,11 @@ export function uvmKey(
 }
 
 /** The key that a µVM has by what its manifest says: another one than its own speaks against it. */
-export function keyOfManifest({ image, platform, memoryMb, gateVersion }: UvmManifest): string {
+export function keyOfManifest({
+  image,
+  platform,
+  memoryMb,
+  gateVersion,
+}: Pick<UvmManifest, 'image' | 'platform' | 'memoryMb' | 'gateVersion'>): string {
   return uvmKey(image, platform, memoryMb, gateVersion);
 }

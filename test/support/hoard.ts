@@ -5,8 +5,8 @@ import pino from 'pino';
 import { keyOfManifest } from '../../lib/bake';
 import { Claims, Pace, type SharedStore, UvmStore, pull, push, type StoredKey } from '../../lib/hoard';
 import { KeystoneSession, ObjectStore } from '../../lib/openstack';
-import { Squirrel, type UvmManifest } from '../../lib/squirrel';
-import { UNLIMITED, makeDraft, page } from './squirrel';
+import { Squirrel } from '../../lib/squirrel';
+import { DESCRIPTION, UNLIMITED, makeDraft, page } from './squirrel';
 
 export const silent = pino({ level: 'silent' });
 
@@ -28,6 +28,11 @@ export function shareThrough(
     fetchPace: new Pace(0),
     uploadPace: new Pace(0),
   };
+}
+
+/** The key of a made-up µVM of this image. */
+export function keyOfMade(imageId: string): string {
+  return keyOfManifest({ ...DESCRIPTION, image: { id: imageId, checksum: null } });
 }
 
 /** A host with a cache, and the ways to and from the store. */
@@ -63,8 +68,7 @@ export class HoardingHost {
     const own = Array.from({ length: pages }, (_, index) => page(`${seed} ${index}`, false));
     const draft = await makeDraft(parent, seed, [...shared, ...own]);
     const image = { id: imageId, checksum: null };
-    const nameless = { ...draft.description, image } as UvmManifest;
-    const key = keyOfManifest(nameless);
+    const key = keyOfMade(imageId);
     await this.squirrel.add({ ...draft, description: { ...draft.description, image, key } });
     await this.squirrel.release(key);
     return { imageId, key };

@@ -20,6 +20,22 @@ export function page(seed: string, compressible = true): Buffer {
   return Buffer.concat(blocks);
 }
 
+/** What is the same for all made-up µVMs. */
+export const DESCRIPTION = {
+  platform: {
+    virtType: 'qemu',
+    machineType: 'pc-i440fx-7.2',
+    cpuModel: 'qemu64',
+    qemuMajorVersion: 7,
+    firmware: 'bios',
+    layoutVersion: 1,
+    maxVcpus: 16,
+    maxMemoryMb: 65536,
+  },
+  memoryMb: 256,
+  gateVersion: 'test',
+} as const;
+
 /** The key of a made-up µVM. */
 export function keyOf(name: string): string {
   return createHash('sha256').update(name).digest('hex');
@@ -47,18 +63,7 @@ export async function makeDraft(
     description: {
       key: keyOf(name),
       image: { id: `image-of-${name}`, checksum: null },
-      platform: {
-        virtType: 'qemu',
-        machineType: 'pc-i440fx-7.2',
-        cpuModel: 'qemu64',
-        qemuMajorVersion: 7,
-        firmware: 'bios',
-        layoutVersion: 1,
-        maxVcpus: 16,
-        maxMemoryMb: 65536,
-      },
-      memoryMb: 256,
-      gateVersion: 'test',
+      ...DESCRIPTION,
       bakedAt: new Date().toISOString(),
       bakeMs: 1,
     },

@@ -6,15 +6,18 @@ import { join } from 'node:path';
 import { collectStore, Pace, SEGMENT_BYTES, type StoredKey, Supply } from '../../lib/hoard';
 import { ObjectRefused, type ObjectStore } from '../../lib/openstack';
 import { FakeSwift } from '../support/fake-swift';
-import { HoardingHost, openObjects, shareThrough, silent } from '../support/hoard';
+import { HoardingHost, keyOfMade, openObjects, shareThrough, silent } from '../support/hoard';
 
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 let directory: string;
 let swift: FakeSwift;
 let objects: ObjectStore;
 let here: HoardingHost;
 let there: HoardingHost;
+/** Two µVMs that `here` has; the second has pages in the first's pack. */
+let uvm: StoredKey;
+let other: StoredKey;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'hoard-'));
@@ -22,13 +25,13 @@ beforeAll(async () => {
   objects = openObjects(swift.url);
   here = await HoardingHost.open(directory, 'here', objects);
   there = await HoardingHost.open(directory, 'there', objects);
+  uvm = await here.make(directory, 'a', 2100);
+  other = await here.make(directory, 'b', 20);
 });
 afterEach(async () => {
   swift.reset();
-  for (const { squirrel } of [here, there]) {
-    for (const { key } of await squirrel.list()) await squirrel.remove(key);
-    await squirrel.forgetAllBut(new Set());
-  }
+  for (const { key } of await there.squirrel.list()) await there.squirrel.remove(key);
+  await there.squirrel.forgetAllBut(new Set());
 });
 afterAll(async () => {
   await here.squirrel.close();
@@ -42,7 +45,6 @@ const segments = (): string[] => swift.names.filter((name) => name.startsWith('s
 
 describe('a µVM', () => {
   test('goes to the store and comes to another host whole; neither way anything goes twice', async () => {
-    const uvm = await here.make(directory, 'a', 1100);
     const sent = await here.push(uvm);
     expect(sent?.sentBytes).toBe(sent?.totalBytes);
     expect(await here.push(uvm)).toBeUndefined();
@@ -60,17 +62,15 @@ describe('a µVM', () => {
     expect(swift.count('GET', 'segments/')).toBe(fetched);
 
     // The second has pages in the first's pack, which is on both sides already.
-    const second = await here.make(directory, 'b', 10);
     const puts = swift.count('PUT', 'segments/');
-    const added = await here.push(second);
+    const added = await here.push(other);
     expect(added?.sentBytes).toBeLessThan(500_000);
     expect(swift.count('PUT', 'segments/') - puts).toBeLessThan(8);
-    expect((await there.pull(second))?.sentBytes).toBe(added?.sentBytes);
-    expect((await there.squirrel.verify(second.key)).problems).toEqual([]);
+    expect((await there.pull(other))?.sentBytes).toBe(added?.sentBytes);
+    expect((await there.squirrel.verify(other.key)).problems).toEqual([]);
   });
 
   test('is not there for others before its entry is, and a broken upload goes on where it was', async () => {
-    const uvm = await here.make(directory, 'a', 2300);
     let puts = 0;
     swift.fault = ({ method, name }) =>
       method === 'PUT' && name.startsWith('segments/') && (puts += 1) > 2 ? 507 : undefined;
@@ -84,7 +84,6 @@ describe('a µVM', () => {
   });
 
   test('whose fetch is cut off keeps what came', async () => {
-    const uvm = await here.make(directory, 'a', 2300);
     const sent = await here.push(uvm);
     let gets = 0;
     swift.fault = ({ method, name }) =>
@@ -98,13 +97,12 @@ describe('a µVM', () => {
   });
 
   test('that is damaged here is mended with what the store has', async () => {
-    const uvm = await here.make(directory, 'a', 1100);
     await here.push(uvm);
-    const packs = join(here.directory, 'packs');
-    const [pack = ''] = await readdir(packs);
-    const { size } = await stat(join(packs, pack));
-    await truncate(join(packs, pack), size - 1);
-    await truncate(join(packs, pack), size);
+    const pack = (await here.squirrel.find(uvm.key))?.packs[0] ?? '';
+    const path = join(here.directory, 'packs', `${pack}.pack`);
+    const { size } = await stat(path);
+    await truncate(path, size - 1);
+    await truncate(path, size);
     await expect(here.squirrel.materialise(uvm.key)).rejects.toThrow('damaged');
     expect(await here.squirrel.find(uvm.key)).toBeUndefined();
     expect(await here.pull(uvm)).toBeDefined();
@@ -114,12 +112,7 @@ describe('a µVM', () => {
 });
 
 describe('the store cannot make a host take', () => {
-  let uvm: StoredKey;
-  let other: StoredKey;
-
   beforeEach(async () => {
-    uvm = await here.make(directory, 'a', 300);
-    other = await here.make(directory, 'b', 300);
     await here.push(uvm);
     await here.push(other);
   });
@@ -300,10 +293,10 @@ describe('supply', () => {
       announce: () => Promise.resolve(),
       meter: { hoardBytes: () => undefined, hoardEnded: () => undefined },
       baker: {
-        keyOf: async () => (await here.make(directory, 'probe', 1, image.id)).key,
+        keyOf: () => Promise.resolve(keyOfMade(image.id)),
         bake: async () => {
           bakes.push(host.directory);
-          const { key } = await host.make(directory, 'a', 20, image.id);
+          const { key } = await host.make(directory, 'c', 5, image.id);
           const manifest = await host.squirrel.find(key);
           if (manifest === undefined) throw new Error('not made');
           return manifest;
@@ -313,8 +306,6 @@ describe('supply', () => {
   }
 
   test('has one host bake what all want at the same time; without the store each for itself', async () => {
-    const key = (await here.make(directory, 'probe', 1, image.id)).key;
-    await here.squirrel.remove(key);
     const bakes: string[] = [];
     const supplies = [supplyOf(here, bakes), supplyOf(there, bakes)];
     const manifests = await Promise.all(supplies.map((supply) => supply.bake(image)));
@@ -332,8 +323,6 @@ describe('supply', () => {
 
 describe('what no µVM needs', () => {
   test('leaves the store after the grace period, but not under a sender’s hands', async () => {
-    const uvm = await here.make(directory, 'a', 300);
-    const other = await here.make(directory, 'b', 300);
     await here.push(uvm);
     await here.push(other);
     const { store } = here.shared;

@@ -4,7 +4,7 @@ export { BAKE_PHASES } from './bake-run';
 export type { BakePhase } from './bake-run';
 export { BakeError, Baker } from './baker';
 export type { BakeConfig, BakeEnd, BakeOptions, BakeProgress, BakerParts } from './baker';
-export { BakeFailures } from './failures';
+export { BakeFailures, mayTryAgain } from './failures';
 export type { BakeFailure } from './failures';
 export { GateClient } from './gate';
 export type { GateCall, Identification, StepsMs } from './gate';

@@ -31,7 +31,7 @@ export interface HoarderParts {
   readonly policy: () => BakePolicy;
   readonly sweepIntervalMs: number;
   readonly squirrel: Squirrel;
-  readonly baker: Pick<Baker, 'bake' | 'keyOf'>;
+  readonly baker: Pick<Baker, 'bake' | 'keyOf' | 'failures'>;
   readonly glance: Pick<Glance, 'list' | 'show'>;
   readonly shared: SharedStore | undefined;
   readonly messaging: Messaging;

@@ -28,10 +28,14 @@ export async function pull(
   store: UvmStore,
   uvm: StoredKey,
   keyOf: KeyOf,
-  options: TransferOptions,
+  options: TransferOptions & {
+    /** Leaves alone what was not baked after this. */
+    readonly newerThan?: string | undefined;
+  },
 ): Promise<Pulled | undefined> {
   const entry = await store.entry(uvm, options.signal);
   if (entry === undefined) return undefined;
+  if (options.newerThan !== undefined && entry.manifest.bakedAt <= options.newerThan) return undefined;
   if (keyOf(entry.manifest) !== uvm.key) {
     throw new ObjectRefused(entryName(uvm), 'its key is not that of what it says of itself');
   }

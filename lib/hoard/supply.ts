@@ -33,7 +33,7 @@ export interface TransferMeter {
 
 export interface SupplyParts {
   readonly squirrel: Squirrel;
-  readonly baker: Pick<Baker, 'bake' | 'keyOf'>;
+  readonly baker: Pick<Baker, 'bake' | 'keyOf' | 'failures'>;
   /** Undefined keeps everything on this host. */
   readonly shared: SharedStore | undefined;
   readonly meter: TransferMeter;
@@ -59,6 +59,11 @@ export class Supply {
 
   constructor(private readonly parts: SupplyParts) {}
 
+  /** Bakes of this host that failed. */
+  get failures(): Baker['failures'] {
+    return this.parts.baker.failures;
+  }
+
   /** The key of an image's µVM on this host, as its platform is now. */
   async keyOf(image: ImageSpec): Promise<string> {
     return await this.parts.baker.keyOf(image);
@@ -79,13 +84,17 @@ export class Supply {
 
   /** As `bake`, but undefined when another host is baking it. */
   async obtain(image: ImageSpec, options: BakeOptions = {}): Promise<UvmManifest | undefined> {
-    const { baker, shared, logger } = this.parts;
+    const { baker, shared, squirrel, logger } = this.parts;
     if (shared === undefined) return await baker.bake(image, options);
     const uvm = { imageId: image.id, key: await baker.keyOf(image) };
-    let replace = false;
+    // Who asks for one that is here wants a newer one.
+    const here = await squirrel.find(uvm.key).catch(() => undefined);
+    let replace = here !== undefined;
     let claim: Claim | undefined;
     try {
-      const pulled = await this.fetch(uvm, { signal: options.signal }).catch(refusedOnly);
+      const pulled = await this.fetch(uvm, { signal: options.signal, newerThan: here?.bakedAt }).catch(
+        refusedOnly,
+      );
       if (pulled instanceof ObjectRefused) replace = true;
       else if (pulled !== undefined) return pulled.manifest;
       claim = await shared.claims.take(uvm.key, options.signal);
@@ -109,14 +118,18 @@ export class Supply {
    * Fetches a µVM; undefined when the store does not have it.
    * @throws ObjectRefused, NoRoom, the errors of a service call
    */
-  async fetch(uvm: StoredKey, options: FollowOptions = {}): Promise<Pulled | undefined> {
+  async fetch(
+    uvm: StoredKey,
+    options: FollowOptions & { readonly newerThan?: string | undefined } = {},
+  ): Promise<Pulled | undefined> {
     const { shared, squirrel, meter, logger } = this.parts;
     if (shared === undefined) return undefined;
     const { store, fetchPace: pace } = shared;
     const signal = this.signal(options.signal);
     try {
-      const metered = this.metered('fetched', options.onProgress);
-      const pulled = await pull(squirrel, store, uvm, keyOfManifest, { pace, signal, onProgress: metered });
+      const onProgress = this.metered('fetched', options.onProgress);
+      const { newerThan } = options;
+      const pulled = await pull(squirrel, store, uvm, keyOfManifest, { pace, signal, onProgress, newerThan });
       if (pulled === undefined) return undefined;
       meter.hoardEnded('fetched', 'done');
       logger.info({ ...uvm, bytes: pulled.sentBytes }, 'µVM fetched from the store');

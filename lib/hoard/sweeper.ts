@@ -3,7 +3,7 @@
  * what the store has, sends what it lacks, bakes what is wanted, mends what is damaged, and lets go of deleted images.
  */
 import type { Logger } from 'pino';
-import { type Baker, imageObstacle } from '../bake';
+import { type Baker, imageObstacle, mayTryAgain } from '../bake';
 import { describeError, ImageNotFound } from '../exceptions';
 import { type Glance, type GlanceImage, isHttpError, ObjectRefused } from '../openstack';
 import { CacheBusy, NoRoom, type Squirrel } from '../squirrel';
@@ -17,7 +17,7 @@ export type BakePolicy = 'auto' | 'tagged' | 'all' | 'never';
 export interface SweeperParts {
   readonly glance: Pick<Glance, 'list' | 'show'>;
   readonly squirrel: Squirrel;
-  readonly baker: Pick<Baker, 'keyOf'>;
+  readonly baker: Pick<Baker, 'keyOf' | 'failures'>;
   readonly supply: Pick<Supply, 'obtain' | 'bake' | 'fetch' | 'send'>;
   readonly shared: SharedStore | undefined;
   /** As it is at the time. */
@@ -37,9 +37,6 @@ export function wantedUnasked(image: GlanceImage, policy: BakePolicy): boolean {
 
 /** Sweeps, and looks after single images. */
 export class Sweeper {
-  /** µVMs that could not be made: not tried again by itself before the service restarts. */
-  private readonly failed = new Set<string>();
-
   constructor(private readonly parts: SweeperParts) {}
 
   /** Looks over everything. What goes wrong with one image is logged and does not keep the others. */
@@ -124,7 +121,7 @@ export class Sweeper {
     });
   }
 
-  /** Runs `work` unless it failed before; a failure is logged and remembered. */
+  /** Runs `work` unless a bake failed and is not to be tried again yet; a failure is logged. */
   private async guarded(
     image: GlanceImage,
     signal: AbortSignal | undefined,
@@ -134,12 +131,12 @@ export class Sweeper {
     let key = '';
     try {
       key = await baker.keyOf(image);
-      if (this.failed.has(key)) return true;
+      const failure = await baker.failures.find(key);
+      if (failure !== undefined && !mayTryAgain(failure)) return true;
       return await work(key);
     } catch (error) {
       signal?.throwIfAborted();
       logger.warn({ image: image.id, key }, `no µVM: ${describeError(error)}`);
-      if (error instanceof Error && error.name === 'BakeError') this.failed.add(key);
       if (error instanceof NoRoom) throw error;
       return true;
     }

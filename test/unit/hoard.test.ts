@@ -3,6 +3,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { mkdtemp, readdir, rm, stat, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { BakeFailures } from '../../lib/bake';
 import { collectStore, Pace, SEGMENT_BYTES, type StoredKey, Supply } from '../../lib/hoard';
 import { ObjectRefused, type ObjectStore } from '../../lib/openstack';
 import { FakeSwift } from '../support/fake-swift';
@@ -293,6 +294,7 @@ describe('supply', () => {
       announce: () => Promise.resolve(),
       meter: { hoardBytes: () => undefined, hoardEnded: () => undefined },
       baker: {
+        failures: new BakeFailures(directory),
         keyOf: () => Promise.resolve(keyOfMade(image.id)),
         bake: async () => {
           bakes.push(host.directory);

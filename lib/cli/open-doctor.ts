@@ -25,6 +25,7 @@ import {
   type OpenLogin,
   placementCheck,
   programsCheck,
+  zstdCheck,
   qemuCheck,
   qemuUserCheck,
   rootCheck,
@@ -36,6 +37,7 @@ import { Messaging, RequestContext } from '../messaging';
 import { Conductor } from '../objects';
 import { KeystoneSession } from '../openstack';
 import { sidecarUrl } from '../sidecar';
+import { zstdVersion } from '../squirrel';
 import { packageRoot } from '../version';
 import type { Examination } from './doctor-command';
 import { openHost } from './open-host';
@@ -50,6 +52,7 @@ export async function openDoctor(configFiles: readonly string[], logger: Logger)
     rootCheck(thisMachine),
     configuration.check,
     programsCheck(thisMachine),
+    zstdCheck(zstdVersion),
     hookCheck(thisMachine, join(packageRoot(), 'drivers', 'libvirt', 'hook', 'prebake')),
   ];
   const { config } = configuration;

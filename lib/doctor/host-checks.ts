@@ -53,6 +53,15 @@ export function programsCheck(machine: Machine): Check {
   };
 }
 
+/** @param version of libzstd, throws when it cannot be loaded */
+export function zstdCheck(version: () => string): Check {
+  return {
+    name: 'zstd',
+    fix: 'apt-get install libzstd1',
+    run: () => Promise.resolve().then(() => ok(`libzstd ${version()}`)),
+  };
+}
+
 export function memoryCheck(machine: Machine, expected: HostExpectations): Check {
   const { reservedHostMemoryMb, baseMemoryMb } = expected;
   return {

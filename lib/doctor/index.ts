@@ -14,7 +14,14 @@ export {
 } from './cloud-checks';
 export { examine, type DoctorReport, type Result } from './examine';
 export { hookCheck } from './hook-check';
-export { diskCheck, memoryCheck, programsCheck, rootCheck, type HostExpectations } from './host-checks';
+export {
+  diskCheck,
+  memoryCheck,
+  programsCheck,
+  rootCheck,
+  zstdCheck,
+  type HostExpectations,
+} from './host-checks';
 export {
   formatVersion,
   kvmCheck,

@@ -148,7 +148,8 @@ export function rebase({ pack, victim, newPack, moved, path }: RebaseTask): { id
     const position = index.bases.indexOf(victim);
     return assemble({
       path,
-      segments: index.segments.map(({ storedBytes, prefix }, number) => ({
+      segments: index.segments.map(({ storedBytes, codec, prefix }, number) => ({
+        codec,
         stored: content.subarray(offsets[number] ?? 0, (offsets[number] ?? 0) + storedBytes),
         prefix: prefix.map((run) =>
           run.base === position ? { ...run, page: moved[run.page] ?? NOWHERE } : run,

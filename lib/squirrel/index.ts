@@ -14,6 +14,7 @@ export { fileNameOf } from './hoard-intake';
 export type { Parcel, ParcelFile } from './hoard-intake';
 export { Squirrel } from './squirrel';
 export { squirrelOptions } from './options';
+export { zstdVersion } from './zstd';
 export type { CacheLimits, SquirrelOptions } from './options';
 export type { CacheBudget } from './room';
 export type { CacheEntry, GcReport, UvmDraft, UvmUsage, VerifyReport } from './squirrel';

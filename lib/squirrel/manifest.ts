@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { DamagedFile, UnsupportedFormat } from './errors';
 
 /** Version of the manifest and of the map and pack files it refers to. */
-export const FORMAT_VERSION = 3;
+export const FORMAT_VERSION = 4;
 const FORMAT_NAME = 'prebake-uvm';
 
 const digestSchema = z.string().regex(/^[0-9a-f]{64}$/);

@@ -165,6 +165,7 @@ export class Materialiser {
         number: segment.number,
         offset: segment.offset,
         storedBytes: segment.storedBytes,
+        codec: segment.codec,
         digest: segment.digest,
         pages: segment.pages,
         writes: segment.writes,

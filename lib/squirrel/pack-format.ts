@@ -1,13 +1,13 @@
 /**
- * Packs: pages in zstd frames of up to 8 MiB, called segments, with an index that has the digest of every segment and a
- * hash of every page. Layout, little endian:
+ * Packs: pages in compressed segments of up to 8 MiB, with an index that has the digest of every segment and a hash of
+ * every page. Layout, little endian:
  *
  *   magic (8 bytes)
- *   segments: one zstd frame each, of 2048 pages (the last may have fewer)
- *   index: one zstd frame of: u32 segments, u32 pages, u32 base packs, u32 prefix runs; per base pack its name (32 bytes);
- *     per segment u32 stored bytes, u32 prefix runs, SHA-256 of the stored bytes (32 bytes); per prefix run u32 position
+ *   segments: 2048 pages each (the last may have fewer), compressed
+ *   index: compressed: u32 segments, u32 pages, u32 base packs, u32 prefix runs; per base pack its name (32 bytes);
+ *     per segment u32 stored bytes, u32 codec, u32 prefix runs, SHA-256 of the stored bytes (32 bytes); per prefix run u32 position
  *     among the base packs, u32 first page there, u32 pages; per page 8 bytes of hash
- *   footer: u32 stored bytes of the index, u32 bytes of its content, magic (8 bytes)
+ *   footer: u32 stored bytes of the index, u32 bytes of its content, u32 codec of the index, magic (8 bytes)
  *
  * A pack is named by the SHA-256 of its index as stored. Page hash: the first 8 bytes of the page's SHA-256; it finds a
  * page, the segment's digest vouches for it. A segment is compressed with the pages of its prefix runs, one after the
@@ -22,9 +22,9 @@ export const SEGMENT_PAGES = 2048;
 export const MAX_PREFIX_PAGES = 4096;
 /** Reaches over a segment and its prefix. */
 export const WINDOW_LOG = 25;
-export const PACK_MAGIC = Buffer.from('PBPACK\0\x03', 'latin1');
-export const FOOTER_MAGIC = Buffer.from('PBPKEND\x03', 'latin1');
-export const FOOTER_BYTES = 8 + FOOTER_MAGIC.length;
+export const PACK_MAGIC = Buffer.from('PBPACK\0\x04', 'latin1');
+export const FOOTER_MAGIC = Buffer.from('PBPKEND\x04', 'latin1');
+export const FOOTER_BYTES = 12 + FOOTER_MAGIC.length;
 export const DIGEST_BYTES = 32;
 export const MAX_BASES = 2;
 /** 16 GiB of pages: more than one µVM has. */
@@ -32,7 +32,7 @@ const MAX_PAGES = 1 << 22;
 /** The most bytes that the content of an index has. */
 export const MAX_INDEX_BYTES = 64 * 1024 ** 2;
 const HEAD_BYTES = 16;
-const SEGMENT_BYTES = 8 + DIGEST_BYTES;
+const SEGMENT_BYTES = 12 + DIGEST_BYTES;
 const RUN_BYTES = 12;
 
 /** A pack on disk; its base packs are its neighbours there. */
@@ -52,6 +52,8 @@ export interface PrefixRun {
 /** One segment, as the index tells. */
 export interface Segment {
   readonly storedBytes: number;
+  /** LZ4 or ZSTD; anything, until it is decoded. */
+  readonly codec: number;
   /** SHA-256 of the stored bytes. */
   readonly digest: Uint8Array;
   readonly prefix: readonly PrefixRun[];
@@ -95,8 +97,9 @@ export function serialiseIndex({ pages, bases, segments, hashes }: PackIndex): B
   let at = 0;
   for (const value of [segments.length, pages, bases.length, runs.length]) at = out.writeUInt32LE(value, at);
   for (const id of bases) at += out.write(id, at, 'hex');
-  for (const { storedBytes, prefix, digest } of segments) {
+  for (const { storedBytes, codec, prefix, digest } of segments) {
     at = out.writeUInt32LE(storedBytes, at);
+    at = out.writeUInt32LE(codec, at);
     at = out.writeUInt32LE(prefix.length, at);
     out.set(digest, at);
     at += DIGEST_BYTES;
@@ -134,7 +137,7 @@ export function parseIndex(content: Buffer, path: string): PackIndex {
   let runAt = runsAt;
   const segments = Array.from({ length: segmentCount }, (_, number): Segment => {
     const at = segmentsAt + number * SEGMENT_BYTES;
-    const end = runAt + content.readUInt32LE(at + 4) * RUN_BYTES;
+    const end = runAt + content.readUInt32LE(at + 8) * RUN_BYTES;
     if (end > hashesAt) throw wrong(`has not the prefix of segment ${number}`);
     const prefix: PrefixRun[] = [];
     for (; runAt < end; runAt += RUN_BYTES) {
@@ -149,7 +152,8 @@ export function parseIndex(content: Buffer, path: string): PackIndex {
     }
     return {
       storedBytes: content.readUInt32LE(at),
-      digest: content.subarray(at + 8, at + SEGMENT_BYTES),
+      codec: content.readUInt32LE(at + 4),
+      digest: content.subarray(at + 12, at + SEGMENT_BYTES),
       prefix,
     };
   });

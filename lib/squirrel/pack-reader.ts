@@ -24,7 +24,7 @@ import {
   type Segment,
 } from './pack-format';
 import { PAGE_BYTES, PAGE_HASH_BYTES } from './page-map';
-import { decompress, ZstdError } from './zstd';
+import { CodecError, decodeContent } from './codec';
 
 /** Decoded segments kept while reading: pages that are shared or referred to lie scattered. 192 MiB. */
 const SEGMENTS_KEPT = 24;
@@ -72,7 +72,10 @@ export class PackSet {
 export function decodeSegment(
   fd: number,
   path: string,
-  place: { readonly number: number; readonly offset: number } & Pick<Segment, 'storedBytes' | 'digest'>,
+  place: { readonly number: number; readonly offset: number } & Pick<
+    Segment,
+    'storedBytes' | 'codec' | 'digest'
+  >,
   prefix: Buffer | undefined,
   into: Buffer,
 ): void {
@@ -82,9 +85,9 @@ export function decodeSegment(
     throw new DamagedFile(path, `segment ${place.number} is not what was stored`);
   }
   try {
-    decompress(stored, into, prefix);
+    decodeContent(place.codec, stored, into, prefix);
   } catch (error) {
-    if (!(error instanceof ZstdError)) throw error;
+    if (!(error instanceof CodecError)) throw error;
     throw new DamagedFile(path, `segment ${place.number} cannot be decoded: ${error.message}`, {
       cause: error,
     });
@@ -209,7 +212,7 @@ export class PackReader {
     const magic = this.readBytes(PACK_MAGIC.length, 0);
     if (!magic.equals(PACK_MAGIC)) throw new DamagedFile(this.path, 'header is wrong');
     const footer = this.readBytes(FOOTER_BYTES, size - FOOTER_BYTES);
-    if (!footer.subarray(8).equals(FOOTER_MAGIC)) {
+    if (!footer.subarray(12).equals(FOOTER_MAGIC)) {
       throw new DamagedFile(this.path, 'ends before its footer does');
     }
     const storedBytes = footer.readUInt32LE(0);
@@ -223,9 +226,9 @@ export class PackReader {
     }
     const content = Buffer.allocUnsafeSlow(contentBytes);
     try {
-      decompress(stored, content);
+      decodeContent(footer.readUInt32LE(8), stored, content);
     } catch (error) {
-      if (!(error instanceof ZstdError)) throw error;
+      if (!(error instanceof CodecError)) throw error;
       throw new DamagedFile(this.path, `index cannot be decoded: ${error.message}`, { cause: error });
     }
     return { index: parseIndex(content, this.path), at };

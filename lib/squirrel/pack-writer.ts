@@ -17,7 +17,7 @@ import {
 } from './pack-format';
 import { gatherPrefix, PackSet } from './pack-reader';
 import { PAGE_BYTES, PAGE_HASH_BYTES } from './page-map';
-import { compress, decompress } from './zstd';
+import { decodeContent, encodeContent, type Encoded } from './codec';
 
 /** Where level 19 gains 3 % more for twice the time; every level decodes at the same speed. */
 const LEVEL = 16;
@@ -40,8 +40,7 @@ export interface EncodeTask {
 }
 
 /** A segment as it is stored. */
-export interface EncodedSegment {
-  readonly stored: Uint8Array;
+export interface EncodedSegment extends Encoded {
   readonly prefix: readonly PrefixRun[];
 }
 
@@ -65,11 +64,11 @@ export function encode({ sources, bases, prefix, hashes }: EncodeTask): EncodedS
       if (file === undefined) throw new RangeError(`no base pack ${base}`);
       return set.reader(file);
     });
-    const stored = compress(content, { level: LEVEL, windowLog: WINDOW_LOG, prefix: before });
+    const { codec, stored } = encodeContent(content, { level: LEVEL, windowLog: WINDOW_LOG, prefix: before });
     const decoded = Buffer.allocUnsafeSlow(content.length);
-    decompress(stored, decoded, before);
-    if (!decoded.equals(content)) throw new SquirrelError('libzstd does not decode what it encoded');
-    return { stored, prefix };
+    decodeContent(codec, Buffer.from(stored), decoded, before);
+    if (!decoded.equals(content)) throw new SquirrelError('the codec does not decode what it encoded');
+    return { codec, stored, prefix };
   } finally {
     set.close();
   }
@@ -119,8 +118,9 @@ export interface AssembleTask {
 
 /** Writes a pack and syncs it. Returns its name and its size. */
 export function assemble(task: AssembleTask): { id: string; bytes: number } {
-  const segments = task.segments.map(({ stored, prefix }) => ({
+  const segments = task.segments.map(({ codec, stored, prefix }) => ({
     storedBytes: stored.length,
+    codec,
     digest: hash('sha256', stored, 'buffer'),
     prefix,
   }));
@@ -131,11 +131,15 @@ export function assemble(task: AssembleTask): { id: string; bytes: number } {
     hashes: Buffer.from(task.hashes.buffer, task.hashes.byteOffset, task.hashes.byteLength),
   });
   if (content.length > MAX_INDEX_BYTES) throw new RangeError(`an index of ${content.length} bytes`);
-  const index = compress(content, { level: INDEX_LEVEL, windowLog: INDEX_WINDOW_LOG });
+  const { codec, stored: index } = encodeContent(content, {
+    level: INDEX_LEVEL,
+    windowLog: INDEX_WINDOW_LOG,
+  });
   const footer = Buffer.alloc(FOOTER_BYTES);
   footer.writeUInt32LE(index.length, 0);
   footer.writeUInt32LE(content.length, 4);
-  FOOTER_MAGIC.copy(footer, 8);
+  footer.writeUInt32LE(codec, 8);
+  FOOTER_MAGIC.copy(footer, 12);
   let bytes = 0;
   const fd = openSync(task.path, 'wx', 0o644);
   try {

@@ -1,14 +1,14 @@
 /**
  * Page maps: which pages of which packs, and which blocks of the guest's image, a file is made of. Zero pages have no entry.
  *
- * Layout, little endian: magic (8 bytes), u32 bytes of the content, then the content as one zstd frame: u32 number of
+ * Layout, little endian: magic (8 bytes), u32 bytes of the content, u32 codec, then the content, compressed: u32 number of
  * extents, u32 number of pages from the image; per extent four u32: first page in the file, number of pages, position of
  * the pack in the manifest's list (or 0xffffffff: the image), first page in that pack or image; then a SHA-256 per 256
  * pages from the image, the last one of what is left. Everything is in file order.
  */
 import { hash } from 'node:crypto';
 import { DamagedFile } from './errors';
-import { compress, decompress, ZstdError } from './zstd';
+import { CodecError, decodeContent, encodeContent } from './codec';
 
 export const PAGE_BYTES = 4096;
 /** Bytes of a page's hash in packs. */
@@ -18,8 +18,8 @@ export const IMAGE = 0xffffffff;
 /** Pages from the image that one digest vouches for. */
 export const GROUP_PAGES = 256;
 export const DIGEST_BYTES = 32;
-const MAGIC = Buffer.from('PBMAP\0\0\x03', 'latin1');
-const HEAD_BYTES = MAGIC.length + 4;
+const MAGIC = Buffer.from('PBMAP\0\0\x04', 'latin1');
+const HEAD_BYTES = MAGIC.length + 8;
 const COUNTS_BYTES = 8;
 const EXTENT_BYTES = 16;
 /** More than a map of 16 GiB in the worst order has. */
@@ -76,9 +76,11 @@ export class PageMapBuilder {
       }
     }
     content.set(imageDigests, at);
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(content.length);
-    return Buffer.concat([MAGIC, length, compress(content, { level: LEVEL, windowLog: WINDOW_LOG })]);
+    const { codec, stored } = encodeContent(content, { level: LEVEL, windowLog: WINDOW_LOG });
+    const head = Buffer.alloc(8);
+    head.writeUInt32LE(content.length, 0);
+    head.writeUInt32LE(codec, 4);
+    return Buffer.concat([MAGIC, head, stored]);
   }
 
   /** Positions of the packs in use, in order of first use. */
@@ -150,9 +152,9 @@ function contentOf(file: Buffer, path: string, filePages: number): Buffer {
   }
   const content = Buffer.allocUnsafeSlow(bytes);
   try {
-    decompress(file.subarray(HEAD_BYTES), content);
+    decodeContent(file.readUInt32LE(MAGIC.length + 4), file.subarray(HEAD_BYTES), content);
   } catch (error) {
-    if (!(error instanceof ZstdError)) throw error;
+    if (!(error instanceof CodecError)) throw error;
     throw new DamagedFile(path, `cannot be decoded: ${error.message}`, { cause: error });
   }
   return content;

@@ -17,6 +17,7 @@ export interface PlannedSegment {
   readonly number: number;
   readonly offset: number;
   readonly storedBytes: number;
+  readonly codec: number;
   readonly digest: Uint8Array;
   readonly pages: number;
   /** Pages of other segments of the plan, by position; those come earlier in it. */
@@ -117,6 +118,7 @@ class NeededSegments {
         number,
         offset: reader.offsets[number] ?? 0,
         storedBytes: segment?.storedBytes ?? 0,
+        codec: segment?.codec ?? 0,
         digest: Uint8Array.from(segment?.digest ?? []),
         pages: segmentPages(reader.pages, number),
         prefix: (prefixes[building.indexOf(one)] ?? []).map(({ from, ...run }) => ({

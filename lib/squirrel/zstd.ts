@@ -31,6 +31,7 @@ interface Library {
   readonly decompressorPrefix: (context: unknown, prefix: Uint8Array | null, bytes: number) => Size;
   readonly decompress: (c: unknown, into: Uint8Array, room: number, from: Uint8Array, bytes: number) => Size;
   readonly errorName: (result: Size) => string;
+  readonly version: () => string;
 }
 
 let loaded: Library | undefined;
@@ -58,6 +59,7 @@ function library(): Library {
       'size_t ZSTD_decompressDCtx(void *c, void *into, size_t room, const void *from, size_t n)',
     ) as Library['decompress'],
     errorName: zstd.func('const char *ZSTD_getErrorName(size_t result)') as Library['errorName'],
+    version: zstd.func('const char *ZSTD_versionString()') as Library['version'],
   };
   return loaded;
 }
@@ -97,4 +99,9 @@ export function decompress(from: Uint8Array, into: Uint8Array, prefix?: Uint8Arr
   checked(zstd.decompressorPrefix(context, prefix ?? null, prefix?.length ?? 0));
   const bytes = checked(zstd.decompress(context, into, into.length, from, from.length));
   if (bytes !== into.length) throw new ZstdError(`${bytes} bytes of content, not ${into.length}`);
+}
+
+/** The version of libzstd. Throws when the host does not have it. */
+export function zstdVersion(): string {
+  return library().version();
 }

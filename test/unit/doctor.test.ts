@@ -28,6 +28,7 @@ import {
   type OpenLogin,
   placementCheck,
   programsCheck,
+  zstdCheck,
   qemuCheck,
   qemuUserCheck,
   rootCheck,
@@ -96,6 +97,14 @@ describe('the machine', () => {
       'libvirt-hook ok',
     ]);
     expect(report.healthy).toBe(true);
+  });
+
+  test('libzstd has to be there', async () => {
+    expect(await run(zstdCheck(() => '1.5.4'))).toMatchObject({ state: 'ok', detail: 'libzstd 1.5.4' });
+    const without = zstdCheck(() => {
+      throw new Error('libzstd.so.1: cannot open shared object file');
+    });
+    expect(await run(without)).toMatchObject({ state: 'fail', fix: 'apt-get install libzstd1' });
   });
 
   test.each<[string, Partial<Machine>, string, string, RegExp, RegExp]>([

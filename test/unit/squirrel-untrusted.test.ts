@@ -3,6 +3,7 @@ import { hash } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { encodeBlock, encodeBound } from 'lz4';
 import { DamagedFile } from '../../lib/squirrel';
 import { readMap } from '../../lib/squirrel/live-pages';
 import { parseManifest, serialiseManifest, type UvmManifest } from '../../lib/squirrel/manifest';
@@ -17,6 +18,7 @@ import {
 } from '../../lib/squirrel/pack-format';
 import { assemble, check, encode, type EncodedSegment } from '../../lib/squirrel/pack-writer';
 import { IMAGE, PageMapBuilder } from '../../lib/squirrel/page-map';
+import { LZ4, ZSTD } from '../../lib/squirrel/codec';
 import { compress } from '../../lib/squirrel/zstd';
 import { makeDraft, page } from '../support/squirrel';
 
@@ -39,7 +41,7 @@ async function makePack(pages: readonly Buffer[], changes: Made = {}): Promise<P
   const staged = join(directory, `staged-${(count += 1)}`);
   const { id } = assemble({
     path: staged,
-    segments: [{ stored: frame(Buffer.concat(pages)), prefix: [] }],
+    segments: [{ codec: ZSTD, stored: frame(Buffer.concat(pages)), prefix: [] }],
     bases: [],
     hashes: Buffer.concat(pages.map((one) => pageHash(one))),
     pages: pages.length,
@@ -128,16 +130,33 @@ describe('a pack', () => {
     async (_, content) => {
       const stored = frame(content);
       expect(stored.length).toBeLessThan(200_000);
-      const pack = await makePack([some[0] ?? Buffer.alloc(PAGE)], { segments: [{ stored, prefix: [] }] });
+      const pack = await makePack([some[0] ?? Buffer.alloc(PAGE)], {
+        segments: [{ codec: ZSTD, stored, prefix: [] }],
+      });
       const before = process.memoryUsage().rss;
       expectRefused(() => check(pack), pack.path, 'segment 0 cannot be decoded');
       expect(process.memoryUsage().rss - before).toBeLessThan(100 * 1024 ** 2);
     },
   );
 
-  test('is refused when it is no zstd', async () => {
+  test.each([
+    ['no zstd', ZSTD],
+    ['no LZ4', LZ4],
+    ['of a codec that there is not', 3],
+  ])('is refused when a segment is %s', async (_, codec) => {
     const stored = Buffer.from('not a frame at all');
-    const pack = await makePack([some[0] ?? Buffer.alloc(PAGE)], { segments: [{ stored, prefix: [] }] });
+    const pack = await makePack([some[0] ?? Buffer.alloc(PAGE)], {
+      segments: [{ codec, stored, prefix: [] }],
+    });
+    expectRefused(() => check(pack), pack.path, 'segment 0 cannot be decoded');
+  });
+
+  test('is refused when an LZ4 block has more in it than it may', async () => {
+    const content = Buffer.alloc(4 * 1024 ** 2);
+    const stored = Buffer.alloc(encodeBound(content.length));
+    const bytes = encodeBlock(content, stored);
+    const segment = { codec: LZ4, stored: stored.subarray(0, bytes), prefix: [] };
+    const pack = await makePack([some[0] ?? Buffer.alloc(PAGE)], { segments: [segment] });
     expectRefused(() => check(pack), pack.path, 'segment 0 cannot be decoded');
   });
 
@@ -164,15 +183,16 @@ describe('a pack', () => {
       [12, 0xffffffff],
       [4, 2049],
       [16, 0x7fffffff],
-      [20, 9],
+      [24, 9],
     ] as const) {
-      const index = Buffer.alloc(16 + 40 + 5 * 8);
-      [1, 5, 0, 0, indexAt - 8, 0].forEach((word, position) => index.writeUInt32LE(word, position * 4));
+      const index = Buffer.alloc(16 + 44 + 5 * 8);
+      [1, 5, 0, 0, indexAt - 8, ZSTD, 0].forEach((word, position) => index.writeUInt32LE(word, position * 4));
       index.writeUInt32LE(value, at);
       const stored = frame(index);
       const footer = Buffer.from(content.subarray(content.length - FOOTER_BYTES));
       footer.writeUInt32LE(stored.length, 0);
       footer.writeUInt32LE(index.length, 4);
+      footer.writeUInt32LE(ZSTD, 8);
       const made = await put(
         hash('sha256', stored),
         Buffer.concat([content.subarray(0, indexAt), stored, footer]),
@@ -197,13 +217,13 @@ describe('a pack', () => {
       const source = join(directory, 'changed');
       await writeFile(source, Buffer.concat(changed));
       const numbers = Uint32Array.from(changed.keys());
-      const { stored } = encode({
+      const { codec, stored } = encode({
         sources: [{ kind: 'file', path: source, numbers }],
         bases: [base],
         prefix: sound ? prefix : [],
         hashes,
       });
-      return await makePack(changed, { segments: [{ stored, prefix }], bases: [base.id], hashes });
+      return await makePack(changed, { segments: [{ codec, stored, prefix }], bases: [base.id], hashes });
     }
 
     test('as it should be is read, and is much smaller', async () => {
@@ -255,9 +275,8 @@ describe('a page map', () => {
   builder.add(2, IMAGE, 9);
   const sound = builder.serialise(new Map(), Buffer.alloc(32));
   const withContent = (content: Buffer, bytes = content.length): Buffer => {
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(bytes);
-    return Buffer.concat([sound.subarray(0, 8), length, frame(content)]);
+    const head = Buffer.from(Uint32Array.of(bytes, ZSTD).buffer);
+    return Buffer.concat([sound.subarray(0, 8), head, frame(content)]);
   };
   const words = (...values: number[]): Buffer => Buffer.from(Uint32Array.from(values).buffer);
 

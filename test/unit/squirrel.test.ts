@@ -219,9 +219,9 @@ describe('damage', () => {
 
   test('another format version is refused by name', async () => {
     const path = await only('uvms');
-    await writeFile(path, (await readFile(path, 'utf8')).replace('"version": 3', '"version": 4'));
+    await writeFile(path, (await readFile(path, 'utf8')).replace('"version": 4', '"version": 5'));
     await expect(squirrel.find(keyOf('a'))).rejects.toThrow(UnsupportedFormat);
-    await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 4');
+    await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 5');
   });
 
   test('a written-out file that changed is found by verify', async () => {
@@ -475,8 +475,8 @@ test('a µVM of an earlier format is removed with all it had, one of a later for
   await store(await makeDraft(directory, 'a', [page('x')]));
   const path = join(cache, 'uvms', `${keyOf('a')}.json`);
   const text = await readFile(path, 'utf8');
-  for (const version of [4, 2]) {
-    await writeFile(path, text.replace('"version": 3', `"version": ${version}`));
+  for (const version of [5, 3]) {
+    await writeFile(path, text.replace('"version": 4', `"version": ${version}`));
     await squirrel.close();
     squirrel = await Squirrel.open({
       directory: cache,
@@ -484,8 +484,8 @@ test('a µVM of an earlier format is removed with all it had, one of a later for
       limits: UNLIMITED,
       logger,
     });
-    if (version < 3) expect(await filesIn(cache)).toEqual(empty);
-    else await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 4');
+    if (version < 4) expect(await filesIn(cache)).toEqual(empty);
+    else await expect(squirrel.find(keyOf('a'))).rejects.toThrow('version 5');
   }
   expect(await squirrel.find(keyOf('a'))).toBeUndefined();
 });

@@ -157,6 +157,14 @@ export class UnableToMigrateToSelf extends NovaException {
 }
 /** A move that was begun did not come to its end. */
 export class MigrationError extends NovaException {}
+/** The server has no NIC on this network, or its subnets have no address left. */
+export class NetworkNotFoundForInstance extends NovaException {
+  override readonly code = 404;
+}
+/** The server does not have this address. */
+export class FixedIpNotFoundForInstance extends NovaException {
+  override readonly code = 404;
+}
 /** Something else went wrong, in words. */
 export class InternalError extends NovaException {}
 /** This host does not do what was asked (Python's builtin, as Nova's drivers raise it). */

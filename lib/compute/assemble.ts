@@ -16,6 +16,7 @@ import { ConductorTasks } from './conductor-tasks';
 import { Consoles } from './consoles';
 import { DeviceTags } from './device-tags';
 import { GuestReports } from './diagnostics';
+import { FixedIps } from './fixed-ips';
 import { ExternalEvents } from './external-events';
 import { HostRecords } from './host-records';
 import { Housekeeping } from './housekeeping';
@@ -292,6 +293,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     resizeEnd,
     shelve,
     unshelve,
+    fixedIps: new FixedIps({ neutron, actions, records, networkCache }),
     imageCaching: { driver, glance, templates, logger },
     neutronNews: new NeutronNews(events, networkCache, records, logger),
     tracker,

@@ -10,6 +10,7 @@ import { cacheImages, type ImageCachingParts } from './cache-images';
 import type { Consoles } from './consoles';
 import { triggerCrashDump } from './crash-dump';
 import type { GuestReports } from './diagnostics';
+import type { FixedIps } from './fixed-ips';
 import type { InstanceActions } from './instance-actions';
 import type { Interfaces } from './interfaces';
 import type { NeutronNews } from './neutron-news';
@@ -37,6 +38,7 @@ export interface ManagerParts {
   readonly power: Power;
   readonly consoles: Consoles;
   readonly imageCaching: ImageCachingParts;
+  readonly fixedIps: FixedIps;
   readonly suspend: Suspend;
   readonly softDelete: SoftDelete;
   readonly interfaces: Interfaces;
@@ -77,6 +79,10 @@ export function computeEndpoints(parts: ManagerParts): Endpoint[] {
     shelve_instance: (context, args) => parts.shelve.shelve(context, instanceOf(args), args),
     shelve_offload_instance: (context, args) => parts.shelve.offload(context, instanceOf(args), args),
     unshelve_instance: (context, args) => parts.unshelve.unshelve(context, instanceOf(args), args),
+    add_fixed_ip_to_instance: (context, args) =>
+      parts.fixedIps.add(context, instanceOf(args), args.network_id),
+    remove_fixed_ip_from_instance: (context, args) =>
+      parts.fixedIps.remove(context, instanceOf(args), args.address),
     cache_images: (_context, args) => cacheImages(parts.imageCaching, args.image_ids),
     snapshot_instance: (context, args) => parts.snapshots.snapshot(context, instanceOf(args), args),
     backup_instance: (context, args) => parts.snapshots.backup(context, instanceOf(args), args),

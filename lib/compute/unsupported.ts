@@ -9,7 +9,6 @@ import type { InstanceActions } from './instance-actions';
 
 /** Methods of nova-compute's RPC API that are refused (nova/compute/rpcapi.py, 5.13 to 6.5). */
 export const UNSUPPORTED_METHODS = [
-  'add_fixed_ip_to_instance',
   'allow_share',
   'attach_volume',
   'check_can_live_migrate_destination',
@@ -35,7 +34,6 @@ export const UNSUPPORTED_METHODS = [
   'prep_snapshot_based_resize_at_dest',
   'prep_snapshot_based_resize_at_source',
   'quiesce_instance',
-  'remove_fixed_ip_from_instance',
   'remove_volume_connection',
   'reserve_block_device_name',
   'resize_instance',

@@ -20,6 +20,7 @@ const PYTHON_FILES = [
   'network.py',
   'resources.py',
   'seal.py',
+  'shortcuts.py',
   'sshd.py',
   'system.py',
 ];

@@ -59,7 +59,7 @@ def what():
         'memoryMb': resources.memory_mb(),
         'rootBytes': resources.root_disk_bytes(),
         'rootFilesystemBytes': resources.root_filesystem_bytes(),
-        'disks': disks(),
+        'disks': ['%s %d' % disk for disk in resources.disks()],
         'swaps': [line.split()[0] for line in read('/proc/swaps').splitlines()[1:]],
     }
 
@@ -118,12 +118,6 @@ def invocation_ids():
 def dns_servers():
     lines = read('/run/systemd/resolve/resolv.conf', read('/etc/resolv.conf')).splitlines()
     return [line.split()[1] for line in lines if line.startswith('nameserver ')][:LONGEST_LIST]
-
-
-def disks():
-    """`name bytes` of each disk."""
-    names = [name for name in sorted(os.listdir('/sys/block')) if os.path.exists('/sys/block/%s/device' % name)]
-    return ['%s %d' % (name, int(read('/sys/block/%s/size' % name, '0')) * 512) for name in names]
 
 
 def survivors(resumed_at_s):

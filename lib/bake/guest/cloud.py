@@ -4,21 +4,27 @@ The image's own cloud-init: what it says about the image, and its run in a clone
 It finds the server's data where it would have found it in a first boot, runs every stage once, and ends `done`.
 """
 import base64
+import gc
 import glob
 import importlib
 import json
 import os
 import random
 import shutil
+import time
 import traceback
 
+import network
+import shortcuts
 from system import Steps, put, read, run, write_to
 
 RUNTIME_CONFIG = '/run/cloud-init/cloud.cfg'
+RESULT = '/run/cloud-init/result.json'
 SEED = '/run/prebake-seed/config_drive'
 # Where cloud-init looks for a seed; in a clone it leads into memory, so that no user data stays on the disk.
 SEED_LINK = '/var/lib/cloud/seed/config_drive'
 SUDO_RULES = '/etc/sudoers.d/90-cloud-init-users'
+POSTPONED = 'postponed'
 STAGES = (
     ('init', '--local'),
     ('init',),
@@ -65,6 +71,7 @@ def preload():
             if folder == 'config' and not name.startswith('cc_') or folder == 'distros' and not distribution(name):
                 continue
             import_quietly('cloudinit.%s.%s' % (folder, name))
+    shortcuts.prepare()
 
 
 def import_quietly(name):
@@ -82,22 +89,41 @@ def distribution(name):
 def finish(sealed, newcomer):
     """Everything beyond the identity. Returns the milliseconds of each step."""
     steps = Steps()
-    steps.run('daemons', wake_daemons)
+    steps.run('daemons', wake_daemons, sealed.services)
     steps.run('seed', put_seed, newcomer.request['seed'])
+    found_by_boot = read(RUNTIME_CONFIG)
     steps.run('settings', put_settings, newcomer)
-    for stage in STAGES:
-        steps.run('cloud-init ' + stage[-1].replace('--', ''), run_stage, stage)
+    newcomer.postponed = steps.run('cloud-init', run_stages, steps)
+    put(RUNTIME_CONFIG, found_by_boot + '\n')
     steps.run('leftovers', remove_leftovers)
-    steps.run('sshd', sealed.server.take_new_keys)  # the RSA key came late
-    if sealed.timers:
-        steps.run('timers', run, 'systemctl', 'start', '--no-block', *sealed.timers)
     return steps.ms
 
 
-def wake_daemons():
-    """Those that knew the µVM's name, machine-id or network learn the clone's."""
-    run('networkctl', 'reload')
+def follow(sealed, newcomer):
+    """What nobody waits for. Nothing of it keeps the rest from being done."""
+    quietly(network.hand_over, newcomer.request['interfaces'])
+    quietly(sealed.server.add_late_key, newcomer.hostname)
+    quietly(sealed.server.take_new_keys)
+    for name in newcomer.postponed:
+        run('cloud-init', 'single', '--name', name, '--frequency', 'always')
+    if sealed.timers:
+        run('systemctl', 'start', '--no-block', *sealed.timers)
+
+
+def quietly(work, *args):
+    try:
+        work(*args)
+    except Exception:
+        traceback.print_exc()  # into the guest's journal
+
+
+def wake_daemons(services):
+    """Those that knew the µVM's name, machine-id or network learn the clone's; the image's own start for the first time."""
+    if os.path.isdir('/run/systemd/netif'):
+        run('networkctl', 'reload')
     run('systemctl', 'try-restart', 'systemd-journald.service')
+    if services:
+        run('systemctl', 'start', '--no-block', *services)
     for path in glob.glob('/var/log/journal/*') + glob.glob('/run/log/journal/*'):
         if os.path.basename(path) != read('/etc/machine-id'):
             shutil.rmtree(path, ignore_errors=True)
@@ -133,40 +159,69 @@ def put_settings(newcomer):
     settings = load_yaml(RUNTIME_CONFIG)
     settings['datasource_list'] = ['ConfigDrive', 'None']
     settings['ssh_deletekeys'] = False
-    settings['ssh_genkeytypes'] = ['rsa']
+    # The missing one, which takes long, follows when cloud-init is done.
+    settings['ssh_genkeytypes'] = []
     if newcomer.disk_grown:
         settings['growpart'] = {'mode': 'off'}
         settings['resize_rootfs'] = False
     put(RUNTIME_CONFIG, json.dumps(settings) + '\n')
 
 
-def run_stage(stage):
-    """A stage that fails says so in `cloud-init status`, as it would after any boot."""
+def run_stages(steps):
+    """
+    All stages in one process that has what they need in memory, as newer versions of cloud-init do it themselves. A stage
+    that fails says so in `cloud-init status`, as it would after any boot; one that never got there is left to its program.
+    Returns the names of modules that are to be run when there is time.
+    """
+    postponed = []
+    began = time.monotonic()
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(reader)
         try:
-            # What the user starts must not be spared by the kernel when memory runs out, as the gate is.
-            write_to('/proc/self/oom_score_adj', b'0')
-            os.setsid()
-            nothing = os.open('/dev/null', os.O_RDWR)
-            for standard in (0, 1, 2):
-                os.dup2(nothing, standard)
-            random.seed()  # the parent's generator is the same in all clones
-            become_stage(stage)
+            become_cloud_init(writer)
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader) as finished:
+        for line in finished:
+            what, name = line.split()
+            if what == POSTPONED:
+                postponed.append(name)
+            else:
+                steps.ms['cloud-init ' + name] = round((time.monotonic() - began) * 1000)
     os.waitpid(child, 0)
+    if not os.path.exists(RESULT):
+        for stage in STAGES:
+            run('cloud-init', *stage, timeout_s=None)
+    return postponed
 
 
-def become_stage(stage):
-    argv = ['/usr/bin/cloud-init'] + list(stage)
+def become_cloud_init(finished):
+    # What the user starts must not be spared by the kernel when memory runs out, as the gate is.
+    write_to('/proc/self/oom_score_adj', b'0')
+    os.setsid()
+    random.seed()  # the parent's generator is the same in all clones
+    gc.enable()
     program = import_quietly('cloudinit.cmd.main')
     if program is None:
-        os.execvp(argv[0], argv)
-    try:
-        status = program.main(argv)
-    except SystemExit as end:
-        status = end.code
-    os._exit(status if isinstance(status, int) else 0)
+        return
+    shortcuts.take(lambda name: tell(finished, POSTPONED, name))
+    nothing = os.open('/dev/null', os.O_RDWR)
+    for stage in STAGES:
+        # Each stage leads its output into its log, which must not be the log of the one before.
+        for standard in (0, 1, 2):
+            os.dup2(nothing, standard)
+        try:
+            program.main(['/usr/bin/cloud-init'] + list(stage))
+        except SystemExit:
+            pass
+        tell(finished, 'finished', stage[-1].replace('--', ''))
+    os._exit(0)
+
+
+def tell(pipe, what, name):
+    os.write(pipe, ('%s %s\n' % (what, name)).encode())

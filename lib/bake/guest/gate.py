@@ -7,6 +7,7 @@ Talks JSON lines on the virtio-serial port; the host is the only other party and
 import glob
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -123,11 +124,14 @@ class Gate:
                 on_identity=lambda steps: self.answer(request, 'identity', stepsMs=steps),
                 on_ready=lambda ready: self.answer(request, 'ready', **ready),
             )
+            # Whoever connects now is answered before the daemons all wake up at once. A slow guest needs longer for both.
+            time.sleep(min(1, newcomer.steps.elapsed_s() / 3))
         finally:
             self.sealed.freezer.thaw()
         steps = cloud.finish(self.sealed, newcomer)
-        run('rm', '-rf', DIRECTORY)
+        shutil.rmtree(DIRECTORY, ignore_errors=True)
         self.answer(request, 'done', stepsMs=steps)
+        cloud.follow(self.sealed, newcomer)
 
 
 def wait_for_boot():

@@ -23,6 +23,8 @@ class Newcomer:
         # cloud-init's rule: the name in front of the first dot is the host's.
         self.hostname = request['hostname'].split('.')[0]
         self.disk_grown = False
+        # Modules of cloud-init that run when everything else is done.
+        self.postponed = []
 
     def become(self, on_identity, on_ready):
         request = self.request
@@ -33,16 +35,18 @@ class Newcomer:
         who.start('keys', self.take_host_keys)
         who.start('names', self.take_names)
         who.start('user', self.take_user_keys)
-        who.start('networkd', network.write_for_networkd, request['interfaces'])
+        self.steps.run('resolver', network.take_over, request['interfaces'])
         for number, interface in enumerate(request['interfaces']):
             what.start('nic%d' % number, network.configure, interface, events)
         what.start('disk', self.take_disk, events)
+        wanted = request['resources']
+        if wanted['disks']:
+            what.start('further disks', resources.take_further_disks, wanted['disks'], events)
+        # The kernel starts processors one after the other and mostly waits for them.
+        what.start('cpus', resources.take_cpus, wanted['vcpus'], events)
         who.join()
         on_identity(self.steps.ms)
-        # Processors and memory are taken last: the kernel does it serially, and slowly under emulation.
-        wanted = request['resources']
         what.start('memory', resources.take_memory, wanted['hotplugMemoryMb'], self.sealed.memory_blocks, events)
-        what.start('cpus', resources.take_cpus, wanted['vcpus'], events)
         what.join()
         on_ready({
             'vcpus': resources.cpus_online(),

@@ -1,22 +1,25 @@
 """
 Network of a clone: set at once through rtnetlink, and written down for systemd-networkd so that it agrees.
 
-The image's own tools (netplan, ifupdown ...) get their files from cloud-init later, for the boots that follow.
+The image's own tools (netplan, ifupdown ...) get their files from cloud-init later, and find the network as those say.
 """
 import glob
 import os
+import shutil
 import socket
 import struct
 
-from system import put, read, remove
+from system import put, read, remove, run
 
 RTM_NEWLINK, RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE = 16, 20, 22, 24
 REQUEST_ACK, DUMP, CREATE_REPLACE = 0x5, 0x300, 0x500
 ERROR, DONE = 2, 3
 IFF_UP = 1
 NETWORKD = '/run/systemd/network'
-# Sorts before what netplan or cloud-init write; only this boot sees it.
-PREFIX = NETWORKD + '/00-prebake'
+# Sorts before all others.
+HELD = NETWORKD + '/00-prebake.network'
+RESOLVER = '/etc/resolv.conf'
+IFUPDOWN_STATE = '/run/network/ifstate'
 
 
 def attribute(kind, data):
@@ -133,6 +136,7 @@ def configure(interface, events):
         netlink.link(index, mtu=interface['mtu'], up=True)
         for address in interface['addresses']:
             netlink.address(index, address)
+        write_for_networkd(wanted or name, interface)
         for route in interface['routes']:
             try:
                 netlink.route(index, route['to'], route['via'])
@@ -145,14 +149,37 @@ def configure(interface, events):
 def hold_networkd():
     """What networkd sees until it is told more: every card is somebody else's."""
     os.makedirs(NETWORKD, exist_ok=True)
-    put(PREFIX + '.network', '[Match]\nType=ether\n\n[Link]\nUnmanaged=yes\n')
+    put(HELD, '[Match]\nType=ether\n\n[Link]\nUnmanaged=yes\n')
 
 
-def write_for_networkd(interfaces):
-    os.makedirs(NETWORKD, exist_ok=True)
-    for number, interface in enumerate(interfaces):
-        put('%s-%d.network' % (PREFIX, number), networkd_file(interface))
-    remove(PREFIX + '.network')
+def write_for_networkd(name, interface):
+    """Under the name that netplan or cloud-init will use, so that theirs replaces ours."""
+    if os.path.isdir(NETWORKD):
+        owner = 'netplan' if shutil.which('netplan') else 'cloud-init'
+        put('%s/10-%s-%s.network' % (NETWORKD, owner, name), networkd_file(interface))
+
+
+def take_over(interfaces):
+    """Before the first card is there: nothing is held back any more, and names can be resolved."""
+    remove(HELD)
+    servers = [server for interface in interfaces for server in interface['dns']]
+    # A link leads to whoever else keeps this file.
+    if servers and not os.path.islink(RESOLVER):
+        put(RESOLVER, ''.join('nameserver %s\n' % server for server in dict.fromkeys(servers)))
+
+
+def hand_over(interfaces):
+    """cloud-init has written the image's own configuration: the tools learn that it is in effect."""
+    if shutil.which('netplan'):
+        run('netplan', 'generate')
+    if not shutil.which('ifup') or not os.path.isdir(os.path.dirname(IFUPDOWN_STATE)):
+        return
+    for interface in interfaces:
+        name = (find(interface['mac']) or ('', 0))[0]
+        if interface['dhcp4'] or interface['dhcp6']:
+            run('ifup', name)  # its client keeps the lease alive
+        elif name and name not in [line.split('=')[0] for line in read(IFUPDOWN_STATE).splitlines()]:
+            put(IFUPDOWN_STATE, read(IFUPDOWN_STATE) + '\n%s=%s\n' % (name, name))
 
 
 def networkd_file(interface):

@@ -5,7 +5,7 @@ import os
 import struct
 import zlib
 
-from system import must_run, read, run, write_to
+from system import must_run, read, step_aside, write_to
 
 CPUS = '/sys/devices/system/cpu'
 MEMORY = '/sys/devices/system/memory'
@@ -35,6 +35,8 @@ def memory_blocks():
 
 
 def take_cpus(wanted, events):
+    step_aside()
+
     def online():
         for name in os.listdir(CPUS):
             if name.startswith('cpu') and name[3:].isdigit() and read('%s/%s/online' % (CPUS, name)) == '0':
@@ -179,10 +181,25 @@ def take_disk(wanted_bytes, events):
             root.grow_partition()
         root.grow_filesystem()
     except (OSError, ValueError):
-        if root.partition:
-            run('growpart', root.path, read(root.partition + '/partition'))
-        must_run('resize2fs', root.device_path)
+        return False  # a layout that only the image's own tools know
     return True
+
+
+def take_further_disks(wanted, events):
+    """Waits for the disks beside the root; cloud-init finds them by their labels and takes them into use."""
+    root = os.path.basename(RootDisk().disk)
+
+    def missing():
+        there = [size for name, size in disks() if name != root]
+        return [size for size in wanted if there.count(size) < wanted.count(size)]
+
+    events.wait_for(lambda: not missing(), 'disks of %s bytes' % ', '.join(map(str, wanted)))
+
+
+def disks():
+    """(name, bytes) of each disk."""
+    names = [name for name in sorted(os.listdir('/sys/block')) if os.path.exists('/sys/block/%s/device' % name)]
+    return [(name, int(read('/sys/block/%s/size' % name, '0')) * SECTOR) for name in names]
 
 
 def root_disk_bytes():

@@ -1,8 +1,8 @@
 """
 Host keys and the SSH server.
 
-The server is started when the guest is baked, with keys that are thrown away, and told to start over (SIGHUP) when the
-clone has its own: a fresh start under systemd takes a second or more. The clone has no network until then.
+The server is started when the guest is baked, and waits in the µVM, in the middle of starting over, for its host keys: a
+fresh start takes a second or more. It listens, and the clone has a network, only when it has keys that are the clone's own.
 """
 import os
 import signal
@@ -17,10 +17,16 @@ except ImportError:
     serialization = None  # ssh-keygen makes the keys then, ten times slower
 
 KEY_TYPES = ('ed25519', 'ecdsa')
+# Made after everything else: it takes seconds, and no client insists on it.
+LATE_KEY_TYPE = 'rsa'
 # The order of NIST's P-256: private keys are below it.
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 UNITS = ('ssh.service', 'sshd.service')
 PID_FILE = '/run/sshd.pid'
+# For the server to get from the start to its keys, while it is baked.
+HOLD_S = 30
+# Primes are a matter of luck, and others go first.
+KEY_TIMEOUT_S = 900
 
 
 def key_path(kind):
@@ -47,15 +53,20 @@ def write_keys(hostname):
     if not os.path.isdir('/etc/ssh'):
         return
     for kind in KEY_TYPES:
-        path = key_path(kind)
         if serialization is None:
-            remove(path)
-            remove(path + '.pub')
-            must_run('ssh-keygen', '-q', '-t', kind, '-N', '', '-C', 'root@' + hostname, '-f', path)
+            generate(kind, hostname)
             continue
         private, public = make_key(kind)
-        put(path, private, 0o600)
-        put(path + '.pub', public + b' root@' + hostname.encode() + b'\n')
+        put(key_path(kind), private, 0o600)
+        put(key_path(kind) + '.pub', public + b' root@' + hostname.encode() + b'\n')
+
+
+def generate(kind, hostname, *prefix):
+    """The slow way, with the image's own program; it draws its random numbers anew."""
+    remove(key_path(kind))
+    remove(key_path(kind) + '.pub')
+    command = ('ssh-keygen', '-q', '-t', kind, '-N', '', '-C', 'root@' + hostname, '-f', key_path(kind))
+    must_run(*prefix, *command, timeout_s=KEY_TIMEOUT_S)
 
 
 def remove_keys():
@@ -70,6 +81,7 @@ class Server:
     def __init__(self):
         self.unit = None
         self.pid = 0
+        self.key_pipe = None
 
     def start_and_rehearse(self):
         """Starts it with the keys that are there and has it start over, so that doing so is fast later."""
@@ -82,11 +94,39 @@ class Server:
             if not self.pid or read(PID_FILE) != str(self.pid):
                 self.pid = 0  # no sign to wait for: it is restarted instead
                 return
-            for _ in range(2):
-                self.take_new_keys()
-                with socket.create_connection(('127.0.0.1', 22), 30) as connection:
-                    connection.recv(64)
+            self.take_new_keys()
+            with socket.create_connection(('127.0.0.1', 22), 30) as connection:
+                connection.recv(64)
             return
+
+    def hold(self):
+        """
+        Has it start over once more, up to where it reads its first host key: that one is a pipe, which nothing comes out of
+        before the clone has keys. Where it does not wait there, it goes on running with the keys it knows.
+        """
+        remove_keys()
+        if not self.pid:
+            return
+        pipe = key_path(LATE_KEY_TYPE)
+        os.mkfifo(pipe, 0o600)
+        try:
+            os.kill(self.pid, signal.SIGHUP)
+            if not wait_until(lambda: self.has_opened(pipe), HOLD_S, 0.05):
+                self.pid = 0
+        finally:
+            remove(pipe)
+        if not self.pid:
+            write_keys('localhost')
+            run('systemctl', 'restart', self.unit)
+            remove_keys()
+
+    def has_opened(self, pipe):
+        try:
+            # Works only when there is a reader, who then waits for what we write.
+            self.key_pipe = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return False
+        return True
 
     def take_new_keys(self):
         """Returns when the server listens with the keys that are now in /etc/ssh."""
@@ -97,6 +137,15 @@ class Server:
             return
         # The server writes this file once it listens; nothing else tells the old life from the new.
         remove(PID_FILE)
-        os.kill(self.pid, signal.SIGHUP)
-        if not wait_until(lambda: read(PID_FILE) == str(self.pid), 30):
+        if self.key_pipe is None:
+            os.kill(self.pid, signal.SIGHUP)
+        else:
+            os.close(self.key_pipe)
+            self.key_pipe = None
+        if not wait_until(lambda: read(PID_FILE) == str(self.pid), 30, 0.004):
             raise TimeoutError('the SSH server did not come back')
+
+    def add_late_key(self, hostname):
+        """A key that the user brought, or told cloud-init to make, stays."""
+        if self.unit is not None and not os.path.exists(key_path(LATE_KEY_TYPE)):
+            generate(LATE_KEY_TYPE, hostname, 'nice')

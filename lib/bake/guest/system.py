@@ -11,6 +11,7 @@ RNDADDENTROPY = 0x40085203
 RNDRESEEDCRNG = 0x5207
 # Where one step waits for something outside the guest: a device that is being plugged in.
 WAIT_S = 60
+PRINTK = '/proc/sys/kernel/printk'
 
 
 class StepFailed(Exception):
@@ -29,6 +30,9 @@ class Steps:
         self.begin = time.monotonic()
         self.ms = {}
 
+    def elapsed_s(self):
+        return time.monotonic() - self.begin
+
     def run(self, name, work, *args):
         try:
             return work(*args)
@@ -37,7 +41,7 @@ class Steps:
         except Exception as error:
             raise StepFailed(name, '%s: %s' % (type(error).__name__, error)) from error
         finally:
-            self.ms[name] = round((time.monotonic() - self.begin) * 1000)
+            self.ms[name] = round(self.elapsed_s() * 1000)
 
 
 class Parallel:
@@ -75,6 +79,7 @@ class Uevents:
 
     def __init__(self):
         self.changed = threading.Condition()
+        self.count = 0
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 15)  # NETLINK_KOBJECT_UEVENT
         self.socket.bind((0, 1))
         threading.Thread(target=self._listen, daemon=True).start()
@@ -84,22 +89,24 @@ class Uevents:
             try:
                 self.socket.recv(8192)
             except OSError:
-                continue  # ENOBUFS: some were lost; looking again is all they would have made us do
+                pass  # ENOBUFS: some were lost; looking again is all they would have made us do
             with self.changed:
+                self.count += 1
                 self.changed.notify_all()
 
     def wait_for(self, condition, what):
         """Returns the first true value of condition(), asked again after each event."""
         end = time.monotonic() + WAIT_S
         while True:
+            seen = self.count
             value = condition()
             if value:
                 return value
             if time.monotonic() > end:
                 raise TimeoutError('%s did not arrive within %d s' % (what, WAIT_S))
             with self.changed:
-                # An event may have come between the question and here, so this is short.
-                self.changed.wait(0.02)
+                # Not for ever: some drivers are ready a little after the event that announced their device.
+                self.changed.wait_for(lambda: self.count != seen, 0.1)
 
 
 def wait_until(condition, timeout_s, interval_s=0.01):
@@ -154,6 +161,11 @@ def remove(path):
         pass
 
 
+def step_aside():
+    """The calling thread lets all others go first; only for what may take its time."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+
+
 def run(*argv, timeout_s=120):
     """Runs a program; returns (exit status, output). Never raises for what the program does."""
     try:
@@ -194,8 +206,11 @@ class Freezer:
 
     UNITS = (
         'systemd-resolved', 'systemd-networkd', 'systemd-timesyncd', 'systemd-journald', 'systemd-logind',
-        'systemd-udevd', 'dbus', 'cron', 'qemu-guest-agent', 'chrony', 'rsyslog', 'polkit', 'unattended-upgrades',
+        'systemd-udevd', 'dbus',
     )
+
+    def __init__(self):
+        self.printk = None
 
     def _write(self, value):
         for unit in self.UNITS:
@@ -205,7 +220,13 @@ class Freezer:
                 pass  # no such daemon here, or cgroups of the older kind: then it is only slower
 
     def freeze(self):
+        self.printk = read(PRINTK).split()[0]
+        # What the kernel says about each new device is slow to print on a serial console. It stays in its log.
+        write_to(PRINTK, b'1')
         self._write(b'1')
 
     def thaw(self):
         self._write(b'0')
+        if self.printk:
+            write_to(PRINTK, self.printk.encode())
+            self.printk = None

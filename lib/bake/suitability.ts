@@ -19,6 +19,11 @@ const HARDWARE: Readonly<Record<string, readonly string[]>> = {
   hw_serial_port_count: ['1'],
   os_type: ['linux'],
 };
+/**
+ * Added memory, as a multiple of the µVM's own: the kernel keeps 16 bytes of records per KiB that is added, and has nothing
+ * but the µVM's memory to keep them in before the new one is in use.
+ */
+const MAX_GROWTH = 16;
 /** `windows`, and libosinfo's short ids of its versions (`win2k22`, `win10` ...). */
 const WINDOWS = /^win/i;
 
@@ -57,6 +62,12 @@ export function flavorObstacle(
   }
   if (flavor.memoryMb > platform.maxMemoryMb) {
     return `the flavor has ${flavor.memoryMb} MiB of memory, a µVM ${platform.maxMemoryMb} at most`;
+  }
+  if (flavor.memoryMb > memoryMb * (1 + MAX_GROWTH)) {
+    return (
+      `the flavor has ${flavor.memoryMb} MiB of memory, a µVM of ${memoryMb} can be given ${memoryMb * MAX_GROWTH} more ` +
+      "at most (the image's property prebake_min_memory_mb makes it larger)"
+    );
   }
   if ((flavor.memoryMb - memoryMb) % HOTPLUG_STEP_MB !== 0) {
     return `the flavor's memory is not the µVM's ${memoryMb} MiB and a multiple of ${HOTPLUG_STEP_MB}`;

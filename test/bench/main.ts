@@ -10,6 +10,7 @@ import { boot } from './boot';
 import { cache } from './cache';
 import { bakeCorpus, cacheOfCorpus } from './cache-corpus';
 import type { Figure } from './figures';
+import { identity } from './identity';
 import { type Machine, commit, observeMachine } from './machine';
 import { density } from './density';
 import { kills } from './kills';
@@ -22,6 +23,8 @@ export interface BenchOptions {
   readonly say: (line: string) => void;
   /** What was asked for beyond that; undefined for nothing. */
   readonly corpus?: CorpusOptions;
+  /** Names of images, of which each is a Debian release. */
+  readonly suites?: readonly string[];
 }
 
 /** Which images to bake and measure with (without names, all of the corpus), and where they are, or are to be, kept. */
@@ -82,6 +85,20 @@ const BENCHES: ReadonlyMap<string, Offered> = new Map<string, Offered>([
   ],
   ['storm', { about: 'fifty boots of ten images at once, against stock nova-compute', measure: storms }],
   ['kills', { about: 'kill -9 of a process that stores µVMs, --runs times', measure: kills }],
+  [
+    'identity',
+    {
+      about:
+        'a clone becoming a server, until it is ready and until its cloud-init is done, against a cold boot',
+      measure: identity,
+      options: [
+        new Option(
+          '--suites <names>',
+          'these images instead of debian-11, debian-12 and debian-13',
+        ).argParser((names: string) => names.split(',')),
+      ],
+    },
+  ],
   ['rpc', { about: 'answering get_host_uptime, and being idle, against stock nova-compute', measure: rpc }],
 ]);
 
@@ -114,7 +131,7 @@ async function main(): Promise<void> {
   for (const [name, { about, measure, options = [] }] of BENCHES) {
     const command = program.command(name).description(about);
     for (const option of options) command.addOption(option);
-    command.action(async (corpus: CorpusOptions) => {
+    command.action(async ({ suites, ...corpus }: CorpusOptions & Pick<BenchOptions, 'suites'>) => {
       const { runs, json } = program.opts<{ runs: string; json?: string }>();
       const count = Number(runs);
       if (!Number.isInteger(count) || count < 1) program.error(`--runs ${runs} is not a number of runs`);
@@ -122,7 +139,12 @@ async function main(): Promise<void> {
       const measured = await commit();
       const say = (line: string): void => void process.stderr.write(`${line}\n`);
       const asked = Object.keys(corpus).length > 0;
-      const figures = await measure({ runs: count, say, ...(asked && { corpus }) });
+      const figures = await measure({
+        runs: count,
+        say,
+        ...(asked && { corpus }),
+        ...(suites && { suites }),
+      });
       const result: BenchResult = {
         bench: name,
         machine: await machine(),

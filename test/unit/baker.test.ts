@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import pino from 'pino';
 import type { FlavorSpec, ImageSpec, TemplateDriver, UvmPlatform } from '../../drivers/driver';
 import { BakeError, Baker, Templates } from '../../lib/bake';
+import { flavorObstacle } from '../../lib/bake/suitability';
 import { Squirrel } from '../../lib/squirrel';
 import { makeDraft, page, UNLIMITED } from '../support/squirrel';
 
@@ -215,6 +216,19 @@ test.each([
   expect(await templates.find(image('a', properties), flavor)).toEqual({ none: why });
   templates.wanted(image('a', properties));
   expect(driver.booted).toEqual([]);
+});
+
+test.each([
+  [{ memoryMb: 8704 }, undefined],
+  [{ memoryMb: 8832 }, 'a µVM of 512 can be given 8192 more at most'],
+  [{ memoryMb: 600 }, 'a multiple of 128'],
+  [{ vcpus: 17 }, 'the flavor has 17 vCPUs, a µVM 16 at most'],
+  [{ ephemeralGb: 1, swapMb: 64 }, undefined],
+])('a µVM of 512 MiB and a flavor with %j', (changes, obstacle) => {
+  const large = { ...platform, maxVcpus: 16, maxMemoryMb: 65_536 };
+  const found = flavorObstacle({ ...flavor, ...changes }, 512, large);
+  if (obstacle === undefined) expect(found).toBeUndefined();
+  else expect(found).toContain(obstacle);
 });
 
 test('everything that a restore depends on is in the key', async () => {

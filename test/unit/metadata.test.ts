@@ -1,5 +1,10 @@
 /** What a guest reads about itself, against the rules of Nova's metadata. */
-import { buildIdentity, networkData, type IdentityRequest } from '../../lib/compute/metadata';
+import {
+  blockDeviceMapping,
+  buildIdentity,
+  networkData,
+  type IdentityRequest,
+} from '../../lib/compute/metadata';
 import {
   deserialise,
   networkInfoSchema,
@@ -14,8 +19,15 @@ const [vif] = recordedInfo;
 if (vif === undefined) throw new Error('the recording has a NIC');
 const nic = vif;
 
+const flavor = {
+  'nova_object.name': 'Flavor',
+  'nova_object.namespace': 'nova',
+  'nova_object.version': '1.2',
+  'nova_object.data': { ephemeral_gb: 0, swap: 0 },
+};
+
 function instance(changes: Readonly<Record<string, unknown>> = {}): Instance {
-  const data = { ...recordedCreate.instance['nova_object.data'], ...changes };
+  const data = { ...recordedCreate.instance['nova_object.data'], flavor, ...changes };
   return deserialise({ ...recordedCreate.instance, 'nova_object.data': data }) as Instance;
 }
 
@@ -200,7 +212,9 @@ test('the drive has the files of every version and no others', () => {
   const { files, userData } = identify({ instance: user, vendorData: { region: 'x' } });
   expect(userData?.toString()).toBe('#!/bin/sh\n');
   const of = (version: string) =>
-    files.map(({ path }) => path.split('/')).flatMap(([, v, name]) => (v === version ? [name] : []));
+    files
+      .map(({ path }) => path.split('/'))
+      .flatMap(([kind, v, name]) => (kind === 'openstack' && v === version ? [name] : []));
   expect(of('2012-08-10')).toEqual(['meta_data.json', 'user_data']);
   expect(of('2015-10-15')).toEqual(['meta_data.json', 'user_data', 'vendor_data.json', 'network_data.json']);
   expect(of('latest')).toEqual([
@@ -212,7 +226,7 @@ test('the drive has the files of every version and no others', () => {
   ]);
   const vendorData2 = files.find(({ path }) => path === 'openstack/latest/vendor_data2.json');
   expect(JSON.parse(vendorData2?.content.toString() ?? '')).toEqual({ static: { region: 'x' } });
-  expect(files.every(({ path }) => path.startsWith('openstack/'))).toBe(true);
+  expect(files.every(({ path }) => /^(openstack|ec2)\//.test(path))).toBe(true);
 });
 
 test.each([
@@ -223,4 +237,26 @@ test.each([
   ['the image', { system_metadata: { image_img_config_drive: 'mandatory' } }, false, true],
 ])('a config drive is wanted by %s', (_who, changes, forceConfigDrive, wanted) => {
   expect(identify({ instance: instance(changes), forceConfigDrive }).configDrive).toBe(wanted);
+});
+
+describe('ec2 metadata', () => {
+  test('which disk is what', () => {
+    expect(blockDeviceMapping({ ephemeralGb: 0, swapMb: 64 }, 'vd')).toEqual({
+      ami: 'vda',
+      root: '/dev/vda',
+      swap: '/dev/vdb',
+    });
+    expect(blockDeviceMapping({ ephemeralGb: 1, swapMb: 64 }, 'sd')).toMatchObject({
+      ephemeral0: '/dev/sdb',
+      swap: '/dev/sdc',
+    });
+  });
+
+  test('is where cloud-init looks for it', () => {
+    for (const version of ['2009-04-04', 'latest']) {
+      expect(read({}, `ec2/${version}/meta-data.json`)).toEqual({
+        'block-device-mapping': { ami: 'vda', root: '/dev/vda' },
+      });
+    }
+  });
 });

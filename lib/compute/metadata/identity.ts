@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import type { ConfigDriveFile, InstanceIdentity } from '../../../drivers/driver';
 import type { Instance, KeyPair, NetworkInfo } from '../../objects';
+import { blockDeviceMapping, EC2_VERSIONS } from './block-devices';
 import { networkData } from './network-data';
 
 /** What an identity is made from. */
@@ -79,6 +80,10 @@ function configDriveFiles(request: IdentityRequest, userData: Buffer | null): re
     if (has(version, SINCE.networkData)) add('network_data.json', network);
     if (has(version, SINCE.vendorData2)) add('vendor_data2.json', json({ static: vendorData }));
   }
+  const devices = json({
+    'block-device-mapping': blockDeviceMapping(request.instance.flavor, diskPrefix(request)),
+  });
+  for (const version of EC2_VERSIONS) files.push({ path: `ec2/${version}/meta-data.json`, content: devices });
   for (const [index, { content }] of injectedFiles.entries()) {
     files.push({ path: `openstack/${contentPath(index)}`, content });
   }
@@ -137,6 +142,13 @@ function wantsConfigDrive({
     (forceConfigDrive && instance.launchedAt === null) ||
     instance.systemMetadata['image_img_config_drive'] === 'mandatory'
   );
+}
+
+/** What the names of disks begin with, by the bus the image asks for. */
+const DISK_PREFIXES: Readonly<Record<string, string>> = { ide: 'hd', scsi: 'sd', sata: 'sd' };
+
+function diskPrefix({ instance }: IdentityRequest): string {
+  return DISK_PREFIXES[instance.systemMetadata['image_hw_disk_bus'] ?? ''] ?? 'vd';
 }
 
 function keyOf(instance: Instance): KeyPair | null {

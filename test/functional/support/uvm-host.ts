@@ -16,6 +16,7 @@ import type {
 import { LibvirtDriver } from '../../../drivers/libvirt';
 import { LibvirtUvmEngine } from '../../../drivers/libvirt/uvm';
 import { Baker, Templates } from '../../../lib/bake';
+import { blockDeviceMapping, networkData } from '../../../lib/compute/metadata';
 import type { NetworkInfo } from '../../../lib/objects';
 import { Squirrel } from '../../../lib/squirrel';
 import { Timeline } from '../../../lib/timeline';
@@ -35,6 +36,20 @@ export interface UvmHostOptions {
   readonly baseMemoryMb: number;
   readonly bakeTimeoutS: number;
   readonly gateTimeoutMs: number;
+  /** What a clone can be grown to; 4 and 4096 by default. */
+  readonly maxVcpus?: number;
+  readonly maxMemoryMb?: number;
+}
+
+/** What a server has beyond what every one has. */
+export interface ServerExtras {
+  /** Added to `USER_DATA`, a shell script. */
+  readonly userData?: string;
+  readonly publicKeys?: readonly string[];
+  /** Default true. */
+  readonly configDrive?: boolean;
+  /** A second NIC, with an IPv6 address. */
+  readonly secondNic?: boolean;
 }
 
 /** Where things are, for a process that works on the same host. */
@@ -57,8 +72,8 @@ export function driverOf({ directory, uri, options }: UvmHostPlace): LibvirtDriv
     logger,
     uvm: (parts) =>
       new LibvirtUvmEngine(parts, {
-        maxVcpus: 4,
-        maxMemoryMb: 4096,
+        maxVcpus: options.maxVcpus ?? 4,
+        maxMemoryMb: options.maxMemoryMb ?? 4096,
         gateTimeoutMs: options.gateTimeoutMs,
       }),
   });
@@ -135,26 +150,41 @@ export class UvmHost {
   }
 
   /** What the compute service would ask for. The user data reports on the console who the guest is. */
-  async request(instance: InstanceSpec, changes: Partial<SpawnRequest> = {}): Promise<SpawnRequest> {
+  async request(
+    instance: InstanceSpec,
+    changes: Partial<SpawnRequest> = {},
+    extras: ServerExtras = {},
+  ): Promise<SpawnRequest> {
+    const { publicKeys = [], configDrive = true, secondNic = false } = extras;
     const hostname = hostnameOf(instance);
+    const network = networkOf(instance, this.bridge, secondNic);
+    const userData = Buffer.from(USER_DATA.replace('# @EXTRA@', () => extras.userData ?? ''));
     const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
+    const public_keys = Object.fromEntries(publicKeys.map((key, index) => [`key${index}`, key]));
     const files = [
-      ['meta_data.json', json({ uuid: instance.uuid, hostname, name: hostname })],
-      ['network_data.json', json(networkDataOf(instance))],
-      ['user_data', Buffer.from(USER_DATA)],
+      [
+        'openstack/latest/meta_data.json',
+        json({ uuid: instance.uuid, hostname, name: hostname, public_keys }),
+      ],
+      ['openstack/latest/network_data.json', json(networkData(network))],
+      ['openstack/latest/user_data', userData],
+      [
+        'ec2/latest/meta-data.json',
+        json({ 'block-device-mapping': blockDeviceMapping(instance.flavor, 'vd') }),
+      ],
     ] as const;
     return {
       instance,
       template: await this.templates.find(this.image, instance.flavor),
-      network: Promise.resolve(networkOf(instance, this.bridge)),
+      network: Promise.resolve(network),
       identity: Promise.resolve({
         uuid: instance.uuid,
         hostname,
-        publicKeys: [],
+        publicKeys,
         adminPassword: null,
-        userData: Buffer.from(USER_DATA),
-        files: files.map(([name, content]) => ({ path: `openstack/latest/${name}`, content })),
-        configDrive: true,
+        userData,
+        files: files.map(([path, content]) => ({ path, content })),
+        configDrive,
       }),
       vifsPlugged: () => Promise.resolve(),
       timeline: new Timeline(),
@@ -179,6 +209,11 @@ export class UvmHost {
     );
   }
 
+  /** Puts this machine into the guests' network, as their gateway. */
+  async giveBridgeAddress(): Promise<void> {
+    await run('ip', ['address', 'replace', `${GATEWAY}/24`, 'dev', this.bridge]);
+  }
+
   /** Output of virsh on this host. */
   async virsh(...args: string[]): Promise<string> {
     return (await run('virsh', ['-c', this.libvirtd.uri, ...args])).stdout;
@@ -195,7 +230,8 @@ const USER_DATA = `#!/bin/sh
   echo "WHO memory=$(awk '/MemTotal/{print int($2/1024)}' /proc/meminfo)"
   echo "WHO disk=$(cat /sys/block/vda/size)"
   echo "WHO root=$(df -k / | awk 'END{print int($2/1024)}')"
-  echo "WHO macs=$(cat /sys/class/net/e*/address)"
+  echo "WHO macs=$(cat /sys/class/net/e*/address | tr '\\n' ' ' | sed 's/ $//')"
+# @EXTRA@
   echo "WHO end=of report"
 } >/dev/console
 `;
@@ -204,49 +240,46 @@ export function hostnameOf(instance: InstanceSpec): string {
   return `host-${instance.uuid.slice(0, 8)}`;
 }
 
-export function macOf({ uuid }: InstanceSpec): string {
-  return `fa:16:3e:${uuid.slice(0, 2)}:${uuid.slice(2, 4)}:${uuid.slice(4, 6)}`;
+export function macOf({ uuid }: InstanceSpec, number = 0): string {
+  return `fa:16:3${'ef'.charAt(number)}:${uuid.slice(0, 2)}:${uuid.slice(2, 4)}:${uuid.slice(4, 6)}`;
 }
 
-export function tapOf({ uuid }: InstanceSpec): string {
-  return `tap${uuid.slice(0, 11)}`;
+export function tapOf({ uuid }: InstanceSpec, number = 0): string {
+  return `tap${uuid.slice(0, 10)}${number === 0 ? uuid.slice(10, 11) : 'z'}`;
 }
 
-function addressOf({ uuid }: InstanceSpec): string {
-  return `10.77.0.${2 + (Number.parseInt(uuid.slice(0, 2), 16) % 250)}`;
+/** Address of the bridge that all guests of a host are on, and their gateway. */
+export const GATEWAY = '10.77.0.1';
+const GATEWAY_6 = 'fd77::1';
+
+/** The address of a server's first NIC, and of its second. */
+export function addressOf({ uuid }: InstanceSpec, number = 0): string {
+  const last = 2 + (Number.parseInt(uuid.slice(0, 2), 16) % 250);
+  return number === 0 ? `10.77.0.${last}` : `fd77::${last.toString(16)}`;
 }
 
-export function networkOf(instance: InstanceSpec, bridge: string): NetworkInfo {
-  const subnet = {
-    cidr: '10.77.0.0/24',
-    version: 4,
-    dns: [],
-    gateway: { address: '10.77.0.1' },
-    ips: [{ address: addressOf(instance) }],
-    routes: [],
-  };
-  return [
-    {
-      id: instance.uuid,
-      address: macOf(instance),
+export function networkOf(instance: InstanceSpec, bridge: string, secondNic = false): NetworkInfo {
+  const nic = (number: number): NetworkInfo[number] => {
+    const six = number === 1;
+    const subnet = {
+      cidr: six ? 'fd77::/64' : '10.77.0.0/24',
+      version: six ? 6 : 4,
+      dns: [],
+      gateway: { address: six ? GATEWAY_6 : GATEWAY },
+      ips: [{ address: addressOf(instance, number) }],
+      routes: [],
+    };
+    return {
+      id: `${number}${instance.uuid.slice(1)}`,
+      address: macOf(instance, number),
       type: 'bridge',
-      devname: tapOf(instance),
+      devname: tapOf(instance, number),
       active: false,
       preserve_on_delete: false,
-      network: { id: instance.uuid, bridge, meta: { mtu: 1450 }, subnets: [subnet] },
-    },
-  ];
-}
-
-function networkDataOf(instance: InstanceSpec): unknown {
-  const address = { ip_address: addressOf(instance), netmask: '255.255.255.0' };
-  return {
-    links: [{ id: 'nic', vif_id: 'nic', type: 'bridge', mtu: 1450, ethernet_mac_address: macOf(instance) }],
-    networks: [
-      { id: 'net', network_id: 'net', link: 'nic', type: 'ipv4', ...address, routes: [], services: [] },
-    ],
-    services: [],
+      network: { id: `${number}`, bridge, meta: { mtu: 1450 }, subnets: [subnet] },
+    };
   };
+  return secondNic ? [nic(0), nic(1)] : [nic(0)];
 }
 
 /** The report of a guest that was restored; fails with the reason for one that booted cold. */

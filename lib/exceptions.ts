@@ -165,6 +165,8 @@ export class NetworkNotFoundForInstance extends NovaException {
 export class FixedIpNotFoundForInstance extends NovaException {
   override readonly code = 404;
 }
+/** A server cannot be moved between these hosts; it stays as it is. */
+export class MigrationPreCheckError extends MigrationError {}
 /** Something else went wrong, in words. */
 export class InternalError extends NovaException {}
 /** This host does not do what was asked (Python's builtin, as Nova's drivers raise it). */

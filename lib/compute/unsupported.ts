@@ -2,7 +2,7 @@
  * What Nova may ask of a compute service and this one does not do yet. Silence would leave servers hanging in a task state:
  * every such request is refused by name.
  */
-import { NotImplementedError } from '../exceptions';
+import { MigrationPreCheckError, NotImplementedError } from '../exceptions';
 import type { RpcHandler } from '../messaging';
 import { Instance, expectObject } from '../objects';
 import type { InstanceActions } from './instance-actions';
@@ -45,6 +45,12 @@ export const UNSUPPORTED_METHODS = [
   'volume_snapshot_delete',
 ] as const;
 
+/**
+ * Asked by nova-conductor before it moves a server. This failure, and hardly another, has it try the next host, and at the
+ * end leave the server as it is rather than in error (nova/conductor/manager.py, _live_migrate).
+ */
+const PRE_CHECKS: readonly string[] = ['check_can_live_migrate_destination', 'check_can_live_migrate_source'];
+
 /** What a refusal works with. */
 export interface RefusalParts {
   readonly actions: InstanceActions;
@@ -56,6 +62,10 @@ export function refusals(parts: RefusalParts): Map<string, RpcHandler> {
 }
 
 function refusal(parts: RefusalParts, method: string): RpcHandler {
+  if (PRE_CHECKS.includes(method)) {
+    const reason = 'Migration pre-check error: prebake-compute does not migrate live servers yet';
+    return () => Promise.reject(new MigrationPreCheckError(reason));
+  }
   return async (context, args) => {
     const error = new NotImplementedError(`prebake-compute does not support ${method} yet`);
     if (args.instance === undefined || args.instance === null) throw error;

@@ -1,7 +1,7 @@
 /** Nova's compute RPC API, method by method: nothing it may send is met with silence. */
 import { UNSUPPORTED_METHODS, refusals } from '../../../lib/compute/unsupported';
 import { computeEndpoints, type ManagerParts } from '../../../lib/compute/manager';
-import { NotImplementedError } from '../../../lib/exceptions';
+import { MigrationPreCheckError, NotImplementedError } from '../../../lib/exceptions';
 import { RequestContext } from '../../../lib/messaging';
 
 /** Every method that nova/compute/rpcapi.py of Zed (6.1) sends. */
@@ -39,9 +39,18 @@ test('the versions of Victoria to the newest are accepted', () => {
   expect(endpoints()[0]?.versions).toEqual(['6.5', '5.13']);
 });
 
+test.each(['check_can_live_migrate_destination', 'check_can_live_migrate_source'])(
+  '%s is refused so that the server stays as it is',
+  async (method) => {
+    const handler = refusals({} as Parameters<typeof refusals>[0]).get(method);
+    const refused = handler?.(RequestContext.admin(), {}, { kind: 'call', method, version: '6.0' });
+    await expect(refused).rejects.toThrow(MigrationPreCheckError);
+  },
+);
+
 test('what is refused without a server is refused by name', async () => {
   const handlers = refusals({} as Parameters<typeof refusals>[0]);
-  for (const method of UNSUPPORTED_METHODS) {
+  for (const method of UNSUPPORTED_METHODS.filter((name) => !name.startsWith('check_can_live_migrate'))) {
     const refused = handlers.get(method)?.(
       RequestContext.admin(),
       {},

@@ -68,7 +68,7 @@ function prebake_clean {
 }
 
 if is_service_enabled prebake-cpu; then
-    case "$1/$2" in
+    case "$1/${2:-}" in
         stack/pre-install) prebake_install_packages ;;
         stack/install) prebake_install ;;
         stack/post-config) prebake_configure ;;

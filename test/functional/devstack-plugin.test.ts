@@ -28,8 +28,8 @@ describe('the devstack plugin', () => {
     await rm(state, { recursive: true });
   });
 
-  async function phase(mode: string, name = ''): Promise<void> {
-    await run('bash', ['-c', PHASE, 'plugin', mode, name], {
+  async function phase(...mode: readonly string[]): Promise<void> {
+    await run('bash', ['-c', PHASE, 'plugin', ...mode], {
       timeout: 180_000,
       env: {
         PATH: process.env.PATH,

@@ -223,7 +223,7 @@ sidecar_listen = 8790
     expect(await problemsOf(MINIMAL, '[prebake]\nbase_memory = 512\nxyzzy = 1')).toEqual([
       'nova-1.conf:2: [prebake] base_memory = 512: expected base_memory_mb (did you mean that?)',
       expect.stringMatching(
-        /^nova-1\.conf:3: \[prebake\] xyzzy = 1: expected one of bake, cache_directory, /,
+        /^nova-1\.conf:3: \[prebake\] xyzzy = 1: expected one of bake, /,
       ),
     ]);
   });

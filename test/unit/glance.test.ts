@@ -75,6 +75,7 @@ test("describes an image in the driver's words", async () => {
       'owner_specified.openstack.sha256': '',
       'owner_specified.openstack.object': 'images/tiny',
     },
+    tags: [],
   });
 });
 

@@ -222,9 +222,7 @@ sidecar_listen = 8790
   test('may be a slip of the pen in our own section', async () => {
     expect(await problemsOf(MINIMAL, '[prebake]\nbase_memory = 512\nxyzzy = 1')).toEqual([
       'nova-1.conf:2: [prebake] base_memory = 512: expected base_memory_mb (did you mean that?)',
-      expect.stringMatching(
-        /^nova-1\.conf:3: \[prebake\] xyzzy = 1: expected one of bake, /,
-      ),
+      expect.stringMatching(/^nova-1\.conf:3: \[prebake\] xyzzy = 1: expected one of bake, /),
     ]);
   });
 

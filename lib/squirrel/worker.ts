@@ -1,5 +1,5 @@
 /** Entry of a worker thread: runs one task at a time and posts progress and the result, or the error in parts. */
-import { setPriority } from 'node:os';
+import { getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { DamagedFile, ImageMissing, UnsupportedFormat } from './errors';
 import { TASKS, type TaskName, type Tasks } from './tasks';
@@ -42,8 +42,9 @@ function post(message: WorkerMessage): void {
   parentPort?.postMessage(message);
 }
 
-// On Linux, process 0 is the calling thread.
-setPriority(0, (workerData as WorkerOptions).niceness);
+const { niceness } = workerData as WorkerOptions;
+// On Linux, process 0 is the calling thread. Only root could yield less than the whole process does.
+if (niceness > getPriority(0)) setPriority(0, niceness);
 
 parentPort?.on('message', (request: WorkerRequest) => {
   try {

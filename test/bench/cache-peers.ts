@@ -93,7 +93,7 @@ function compressor(
   });
 }
 
-/** A file system in a file, which compresses whatever is written to it. */
+/** A file system in a file, which compresses whatever is written to it; mounted only while it is at work. */
 async function openBtrfs(directory: string): Promise<Peer> {
   const device = join(directory, 'device');
   const mount = join(directory, 'mount');
@@ -101,24 +101,26 @@ async function openBtrfs(directory: string): Promise<Peer> {
   await writeFile(device, '');
   await truncate(device, BTRFS_BYTES);
   await tool('mkfs.btrfs', ['-q', device]);
-  await tool('mount', ['-t', 'btrfs', '-o', 'loop,compress-force=zstd:3', device, mount]);
+  let bytes = 0;
   return {
     name: 'btrfs, compress-force=zstd:3',
     deduplicates: false,
     add: async ({ name, files }) => {
-      for (const [file, path] of Object.entries(files)) {
-        await tool('cp', ['--sparse=always', path, join(mount, `${name}-${file}`)]);
+      await tool('mount', ['-t', 'btrfs', '-o', 'loop,compress-force=zstd:3', device, mount]);
+      try {
+        for (const [file, path] of Object.entries(files)) {
+          await tool('cp', ['--sparse=always', path, join(mount, `${name}-${file}`)]);
+        }
+        await tool('sync', ['-f', mount]);
+        const total = /^TOTAL\s+\d+%\s+(\d+)/m.exec(await tool('compsize', ['-b', mount]));
+        if (total === null) throw new Error('compsize says no total');
+        bytes = Number(total[1]);
+      } finally {
+        await tool('umount', [mount]);
       }
-      await tool('sync', ['-f', mount]);
     },
-    bytes: async () => {
-      const total = /^TOTAL\s+\d+%\s+(\d+)/m.exec(await tool('compsize', ['-b', mount]));
-      if (total === null) throw new Error('compsize says no total');
-      return Number(total[1]);
-    },
-    close: async () => {
-      await tool('umount', [mount]);
-    },
+    bytes: () => Promise.resolve(bytes),
+    close: async () => await rm(device, { force: true }),
   };
 }
 

@@ -3,7 +3,8 @@ import type { BakeFailure } from '../bake';
 import type { CacheEntry, UvmUsage } from '../squirrel';
 import { describeError } from '../exceptions';
 import type { Cache } from './host';
-import { CommandError, EXIT, type Output, formatBytes, formatMs } from './output';
+import type { StoredKey } from '../hoard';
+import { CommandError, EXIT, type Output, formatBytes, formatMs, printable } from './output';
 
 /** As many digits of a key as a list shows; any unique beginning of at least four names a µVM. */
 const SHORT_KEY = 12;
@@ -29,39 +30,63 @@ async function resolveKey(cache: Cache, prefix: string): Promise<CacheEntry> {
   return first;
 }
 
-/** `cache ls`: the µVMs, and the images whose bake failed. */
+/** `cache ls`: the µVMs, here and in the object store, and the images whose bake failed. */
 export async function listCache(
   cache: Cache,
-  failures: readonly BakeFailure[],
+  from: {
+    readonly failures: readonly BakeFailure[];
+    readonly storedKeys: Promise<readonly StoredKey[] | undefined>;
+  },
   output: Output,
   json: boolean,
 ): Promise<void> {
-  const entries = await cache.list();
+  const [entries, stored] = await Promise.all([
+    cache.list(),
+    from.storedKeys.catch((error: unknown) => {
+      output.note(`prebake: what is in the object store is not known: ${printable(describeError(error))}`);
+    }),
+  ]);
+  const { failures } = from;
+  const inStore = new Set(stored?.map(({ key }) => key));
+  const here = new Set(entries.map(({ key }) => key));
+  const elsewhere = (stored ?? []).filter(({ key }) => !here.has(key));
+  const where = (key: string): string => (inStore.has(key) ? 'here, store' : 'here');
   if (json) {
-    output.json([...entries, ...failures.map((failure) => ({ state: 'failed', ...failure }))]);
+    output.json([
+      ...entries.map((entry) => ({ ...entry, where: where(entry.key).split(', ') })),
+      ...elsewhere.map((uvm) => ({ ...uvm, state: 'stored', where: ['store'] })),
+      ...failures.map((failure) => ({ state: 'failed', ...failure })),
+    ]);
     return;
   }
-  if (entries.length === 0 && failures.length === 0) {
+  if (entries.length + elsewhere.length + failures.length === 0) {
     output.line("The cache is empty. Make a µVM with 'prebake bake IMAGE'.");
     return;
   }
-  const rows = [...entries.map(listRow), ...failures.map(failureRow)];
-  output.table(['KEY', 'STATE', 'IMAGE', 'MEMORY', 'BAKED', 'STORED', ''], rows);
+  output.table(
+    ['KEY', 'STATE', 'WHERE', 'IMAGE', 'MEMORY', 'BAKED', 'STORED', ''],
+    [
+      ...entries.map((entry) => listRow(entry, where(entry.key))),
+      ...elsewhere.map(({ key, imageId }) => [key.slice(0, SHORT_KEY), '', 'store', imageId, '', '', '', '']),
+      ...failures.map(failureRow),
+    ],
+  );
 }
 
 function failureRow({ key, imageId, reason, failedAt, attempts, retryAt }: BakeFailure): string[] {
   const next = retryAt === null ? 'not tried again before the image changes' : `next try after ${retryAt}`;
   const times = attempts === 1 ? '' : `, ${attempts} times in a row`;
-  return [key.slice(0, SHORT_KEY), 'failed', imageId, '', failedAt, '', `${reason} (${next}${times})`];
+  return [key.slice(0, SHORT_KEY), 'failed', '', imageId, '', failedAt, '', `${reason} (${next}${times})`];
 }
 
-function listRow(entry: CacheEntry): string[] {
+function listRow(entry: CacheEntry, where: string): string[] {
   const key = entry.key.slice(0, SHORT_KEY);
-  if (entry.state === 'unreadable') return [key, entry.state, '', '', '', '', entry.reason];
+  if (entry.state === 'unreadable') return [key, entry.state, where, '', '', '', '', entry.reason];
   const { manifest } = entry;
   return [
     key,
     entry.state,
+    where,
     manifest.image.id,
     `${manifest.memoryMb} MiB`,
     manifest.bakedAt,

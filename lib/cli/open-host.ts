@@ -1,15 +1,18 @@
 /** Makes what the commands work with from this host's nova.conf. Nothing is connected before a command needs it. */
 import { LibvirtDriver } from '../../drivers/libvirt';
-import { LibvirtUvmEngine, type UvmSettings } from '../../drivers/libvirt/uvm';
+import { LibvirtUvmEngine } from '../../drivers/libvirt/uvm';
 import { BakeFailures, Baker } from '../bake';
 import { createClients } from '../clients';
 import { type Config, ConfigError, loadConfig } from '../config';
 import type { Logger } from '../log';
-import { type Glance, type GlanceImage } from '../openstack';
 import { sidecarUrl } from '../sidecar';
+import { openStore } from '../hoard';
 import { Squirrel, squirrelOptions } from '../squirrel';
+import { findImage } from './find-image';
 import type { Bakery, Cache, Host } from './host';
+import { openHoard } from './open-hoard';
 import { CommandError, EXIT } from './output';
+import { uvmSettings } from './uvm-settings';
 
 /** @throws CommandError that names every wrong option */
 export async function openHost(configFiles: readonly string[], logger: Logger): Promise<Host> {
@@ -22,6 +25,9 @@ export async function openHost(configFiles: readonly string[], logger: Logger): 
     sidecarToken: config.prebake.sidecarToken,
     openCache,
     bakeFailures: () => new BakeFailures(config.prebake.cacheDirectory).list(),
+    openHoard: () => openHoard(config, openCache, logger),
+    storedKeys: (signal) =>
+      openStore(config, logger)?.store.keys(undefined, signal) ?? Promise.resolve(undefined),
     openBakery: async () => openBakery(config, await openCache(), logger),
   };
 }
@@ -68,23 +74,4 @@ async function openBakery(
       await cache.close();
     },
   };
-}
-
-function uvmSettings({ prebake }: Config): UvmSettings {
-  const { maxVcpus, maxMemoryMb, gateTimeoutS } = prebake;
-  return { maxVcpus, maxMemoryMb, gateTimeoutMs: gateTimeoutS * 1000 };
-}
-
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
-async function findImage(glance: Glance, nameOrId: string, signal: AbortSignal): Promise<GlanceImage> {
-  if (UUID.test(nameOrId)) return glance.show(nameOrId, signal);
-  const images = await glance.findByName(nameOrId, signal);
-  const [first] = images;
-  if (first === undefined) throw new CommandError(`Glance has no image named '${nameOrId}'`);
-  if (images.length > 1) {
-    const ids = images.map((image) => image.id).join(', ');
-    throw new CommandError(`several images are named '${nameOrId}', use an id: ${ids}`, EXIT.usage);
-  }
-  return first;
 }

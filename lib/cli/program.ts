@@ -7,6 +7,7 @@ import { metricsReference } from '../sidecar';
 import { commandReference } from './command-reference';
 import { type Examination, doctor } from './doctor-command';
 import { collectCache, listCache, removeFromCache, showCache, verifyCache } from './cache-commands';
+import { pullUvms, pushUvms } from './hoard-commands';
 import type { Cache, Host, OpenHost } from './host';
 import type { Output } from './output';
 
@@ -49,6 +50,7 @@ export function buildProgram(parts: ProgramParts): Command {
 Examples:
   prebake bake debian-12            boot the image once, keep it as a µVM; servers of it then start from that
   prebake cache ls                  what is kept
+  prebake cache pull debian-12      fetch the image's µVM from the object store
   prebake boots                     how the last servers started
   prebake boots SERVER-UUID         where the milliseconds of one went
   prebake config check              is the configuration right?
@@ -83,12 +85,14 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
   const cache = program.command('cache').description("look at and take care of this host's µVMs");
   cache
     .command('ls')
-    .description('list the µVMs, and the images whose bake failed')
+    .description('list the µVMs, here and in the object store, and the images whose bake failed')
     .option(...JSON_OPTION)
     .action((options: JsonOption) =>
-      withCache(async (opened, host) =>
-        listCache(opened, await host.bakeFailures(), output, options.json === true),
-      ),
+      withCache(async (opened, host) => {
+        const failures = await host.bakeFailures();
+        const storedKeys = host.storedKeys(parts.signal);
+        await listCache(opened, { failures, storedKeys }, output, options.json === true);
+      }),
     );
   cache
     .command('show')
@@ -118,6 +122,25 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
     .action((keys: string[], options: JsonOption) =>
       withCache((opened) => verifyCache(opened, output, keys, options.json === true)),
     );
+
+  for (const [name, transfer, description] of [
+    ['pull', pullUvms, 'fetch µVMs from the object store; all that fit this host when none is named'],
+    ['push', pushUvms, 'send µVMs to the object store; all that it lacks when none is named'],
+  ] as const) {
+    cache
+      .command(name)
+      .description(`${description}; what is there already is not sent again`)
+      .argument('[image|key...]', 'ids or names of images in Glance, or the first digits of keys')
+      .option(...JSON_OPTION)
+      .action(async (names: string[], options: JsonOption) => {
+        const access = await (await openHost()).openHoard();
+        try {
+          await transfer(access, output, { names, json: options.json === true, signal: parts.signal });
+        } finally {
+          await access.close();
+        }
+      });
+  }
 
   program
     .command('boots')

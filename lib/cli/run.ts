@@ -13,7 +13,8 @@ export async function run(args: readonly string[], parts: ProgramParts): Promise
   } catch (error) {
     // commander has printed its complaint, help or version itself.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    if (parts.signal.aborted) {
+    const told = error instanceof CommandError && error.exitCode === EXIT.interrupted;
+    if (parts.signal.aborted && !told) {
       parts.output.note('prebake: interrupted, nothing is left behind');
       return EXIT.interrupted;
     }

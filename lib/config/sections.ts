@@ -399,38 +399,6 @@ export const SECTIONS = {
           'Which images get a µVM: those a server is booted from (auto), those with the tag `prebake` or the property ' +
           '`prebake=always` (tagged), all of them, or none. An image with `prebake=never` gets none anyway.',
       }),
-      sweepIntervalS: integer({
-        default: 3600,
-        min: 10,
-        doc: 'Seconds between two looks for images and µVMs that came or went without being announced to this host.',
-      }),
-      notificationsTransportUrl: text({
-        default: null,
-        secret: true,
-        pattern: /^(rabbits?|amqps?|kombu(\+amqp)?):\/\/[^/]/i,
-        expects: 'rabbit://user:password@host:port/vhost',
-        doc: "RabbitMQ that Glance's notifications are heard at; unset means `[DEFAULT] transport_url`.",
-      }),
-      objectStore: choice(['none', 'swift'], {
-        default: 'none',
-        doc: "Where hosts share µVMs: nowhere, or in the cloud's object store (Swift, or Ceph's RGW with its API).",
-      }),
-      objectStoreContainer: text({
-        default: 'prebake',
-        pattern: /^[A-Za-z0-9_.-]{1,64}$/,
-        expects: "a container's name (letters, digits and '_', '-', '.')",
-        doc: 'Container of the µVMs, in the project of the service user. Who can write there decides what guests run.',
-      }),
-      fetchLimitMibS: integer({
-        default: 100,
-        min: 0,
-        doc: 'MiB a second that are fetched from the object store at most; 0 sets no limit.',
-      }),
-      uploadLimitMibS: integer({
-        default: 100,
-        min: 0,
-        doc: 'MiB a second that are sent to the object store at most; 0 sets no limit.',
-      }),
       cacheDirectory: path({ default: '$state_path/prebake', doc: 'Where µVMs are kept.' }),
       materialisedBudgetMb: integer({
         default: 51_200,
@@ -472,6 +440,38 @@ export const SECTIONS = {
         default: 180,
         min: 1,
         doc: 'Seconds that a restored guest has to take its new identity.',
+      }),
+      sweepIntervalS: integer({
+        default: 3600,
+        min: 10,
+        doc: 'Seconds between two looks for images and µVMs that came or went without being announced to this host.',
+      }),
+      notificationsTransportUrl: text({
+        default: null,
+        secret: true,
+        pattern: /^(rabbits?|amqps?|kombu(\+amqp)?):\/\/[^/]/i,
+        expects: 'rabbit://user:password@host:port/vhost',
+        doc: "RabbitMQ that Glance's notifications are heard at; unset means `[DEFAULT] transport_url`.",
+      }),
+      objectStore: choice(['none', 'swift'], {
+        default: 'none',
+        doc: "Where hosts share µVMs: nowhere, or in the cloud's object store (Swift, or Ceph's RGW with its API).",
+      }),
+      objectStoreContainer: text({
+        default: 'prebake',
+        pattern: /^[A-Za-z0-9_.-]{1,64}$/,
+        expects: "a container's name (letters, digits and '_', '-', '.')",
+        doc: 'Container of the µVMs, in the project of the service user. Who can write there decides what guests run.',
+      }),
+      fetchLimitMibS: integer({
+        default: 100,
+        min: 0,
+        doc: 'MiB a second that are fetched from the object store at most; 0 sets no limit.',
+      }),
+      uploadLimitMibS: integer({
+        default: 100,
+        min: 0,
+        doc: 'MiB a second that are sent to the object store at most; 0 sets no limit.',
       }),
       sidecarListen: listenAddress({
         default: '127.0.0.1:8790',

@@ -44,14 +44,17 @@ export class HoardingHost {
   ) {}
 
   static async open(parent: string, name: string, objects: ObjectStore): Promise<HoardingHost> {
-    const directory = join(parent, name);
+    return await HoardingHost.share(parent, join(parent, name), shareThrough(objects, name));
+  }
+
+  static async share(parent: string, directory: string, shared: SharedStore): Promise<HoardingHost> {
     const squirrel = await Squirrel.open({
       directory,
       imagesDirectory: parent,
       limits: UNLIMITED,
       logger: silent,
     });
-    return new HoardingHost(directory, squirrel, shareThrough(objects, name));
+    return new HoardingHost(directory, squirrel, shared);
   }
 
   /**

@@ -4,9 +4,10 @@ import type { AddressInfo } from 'node:net';
 import { BakeError, type BakeFailure, type BakeOptions } from '../../lib/bake';
 import { waterfall } from '../../lib/cli/waterfall';
 import { BakeProgressView } from '../../lib/cli/bake-progress';
-import type { Bakery, Cache, Host } from '../../lib/cli/host';
+import type { Bakery, Cache, HoardAccess, Host } from '../../lib/cli/host';
 import { CommandError, EXIT, Output, formatBytes, formatMs, formatTable } from '../../lib/cli/output';
 import { run } from '../../lib/cli/run';
+import type { StoredKey } from '../../lib/hoard';
 import type { CacheEntry, UvmManifest } from '../../lib/squirrel';
 
 const IMAGE = {
@@ -55,6 +56,7 @@ const USAGE = {
 };
 const OK = 'ab12'.padEnd(64, '0');
 const BAD = 'ab13'.padEnd(64, '0');
+const FOREIGN = 'cd12'.padEnd(64, '0');
 const ENTRIES: CacheEntry[] = [
   { state: 'ok', key: OK, manifest: manifest(OK) },
   { state: 'unreadable', key: BAD, reason: 'x/manifest.json is damaged: not JSON' },
@@ -69,6 +71,11 @@ class World {
   entries = ENTRIES;
   failures: BakeFailure[] = [];
   found: UvmManifest | undefined;
+  /** In the object store; undefined when µVMs are not shared. */
+  stored: StoredKey[] | undefined;
+  transferred: string[] = [];
+  transfer = (key: string): Promise<{ key: string; totalBytes: number; sentBytes: number } | 'there'> =>
+    Promise.resolve({ key, totalBytes: 4096, sentBytes: 1024 });
   sidecarUrl = 'http://127.0.0.1:1';
   configFiles: readonly string[] = [];
   configError: Error | undefined;
@@ -103,6 +110,20 @@ class World {
       findImage: () => Promise.resolve(IMAGE),
       close: () => cache.close(),
     };
+    const fetched = async (key: string) => {
+      this.transferred.push(key);
+      const transfer = await this.transfer(key);
+      return transfer === 'there' ? transfer : { ...transfer, manifest: manifest(key) };
+    };
+    const hoard: HoardAccess = {
+      cache,
+      stored: () => Promise.resolve(this.stored ?? []),
+      fetch: ({ key }) => fetched(key),
+      send: (key) => fetched(key),
+      keysOfImages: () => Promise.resolve([OK]),
+      keyOfImage: () => Promise.resolve({ imageId: IMAGE.id, key: OK }),
+      close: () => cache.close(),
+    };
     return run(args, {
       version: '1.2.3',
       signal: this.abort.signal,
@@ -121,6 +142,8 @@ class World {
           sidecarUrl: this.sidecarUrl,
           openCache: () => Promise.resolve(cache),
           bakeFailures: () => Promise.resolve(this.failures),
+          openHoard: () => Promise.resolve(hoard),
+          storedKeys: () => Promise.resolve(this.stored),
           openBakery: () => Promise.resolve(bakery),
         });
       },
@@ -208,8 +231,8 @@ describe('prebake bake', () => {
 describe('prebake cache', () => {
   test('lists sound and unreadable µVMs', async () => {
     expect(await world.run('cache', 'ls')).toBe(0);
-    expect(world.stdout).toMatch(/^KEY +STATE +IMAGE +MEMORY +BAKED +STORED\n/);
-    expect(world.stdout).toMatch(/^ab1200000000 {2}ok +5d8a2c0e.* 512 MiB .* 3\.0 MiB$/m);
+    expect(world.stdout).toMatch(/^KEY +STATE +WHERE +IMAGE +MEMORY +BAKED +STORED\n/);
+    expect(world.stdout).toMatch(/^ab1200000000 {2}ok +here +5d8a2c0e.* 512 MiB .* 3\.0 MiB$/m);
     expect(world.stdout).toMatch(/^ab1300000000 {2}unreadable .*manifest\.json is damaged: not JSON$/m);
   });
 
@@ -232,6 +255,55 @@ describe('prebake cache', () => {
     world.stdout = '';
     await world.run('cache', 'ls', '--json');
     expect(JSON.parse(world.stdout)).toMatchObject([{}, {}, { state: 'failed', imageId: 'image-2' }]);
+  });
+
+  test('tells what is in the object store, too', async () => {
+    world.stored = [OK, BAD, FOREIGN].map((key) => ({ key, imageId: IMAGE.id }));
+    await world.run('cache', 'ls');
+    expect(world.stdout).toMatch(/^ab1200000000 {2}ok +here, store +5d8a2c0e/m);
+    expect(world.stdout).toMatch(/^cd1200000000 +store +5d8a2c0e/m);
+    world.stdout = '';
+    await world.run('cache', 'ls', '--json');
+    expect(JSON.parse(world.stdout)).toEqual([
+      expect.objectContaining({ key: OK, where: ['here', 'store'] }),
+      expect.objectContaining({ key: BAD, where: ['here', 'store'] }),
+      { key: FOREIGN, imageId: IMAGE.id, state: 'stored', where: ['store'] },
+    ]);
+  });
+
+  test('pulls what fits this host, or what is named', async () => {
+    world.stored = [OK, FOREIGN].map((key) => ({ key, imageId: IMAGE.id }));
+    expect(await world.run('cache', 'pull')).toBe(0);
+    expect(world.transferred).toEqual([OK]);
+    expect(world.stdout).toMatch(
+      /^ab1200000000 {2}image 5d8a.*: pulled in .*, 1\.0 KiB of 4\.0 KiB had to be sent$/m,
+    );
+    await world.run('cache', 'pull', 'cd12', 'debian-12');
+    expect(world.transferred).toEqual([OK, FOREIGN, OK]);
+    expect(await world.run('cache', 'pull', 'cd12', '--json')).toBe(0);
+    expect(world.closed).toBe(3);
+  });
+
+  test('pushes what is sound; one that fails does not keep the others, but is told', async () => {
+    world.entries = [OK, FOREIGN].map((key) => ({ state: 'ok', key, manifest: manifest(key) }));
+    world.transfer = (key) =>
+      key === OK ? Promise.reject(new Error('the store is away')) : Promise.resolve('there');
+    expect(await world.run('cache', 'push', '--json')).toBe(1);
+    expect(JSON.parse(world.stdout)).toEqual([
+      expect.objectContaining({ key: OK, outcome: 'failed', error: 'the store is away' }),
+      expect.objectContaining({ key: FOREIGN, outcome: 'there' }),
+    ]);
+    expect(world.stderr).toBe('prebake: 1 of 2 µVMs were not pushed\n');
+  });
+
+  test('a transfer that is interrupted says that it can go on', async () => {
+    world.stored = [{ key: OK, imageId: IMAGE.id }];
+    world.transfer = () => {
+      world.abort.abort();
+      return Promise.reject(new Error('aborted'));
+    };
+    expect(await world.run('cache', 'pull')).toBe(130);
+    expect(world.stderr).toContain('goes on from there');
   });
 
   test('an empty cache says what to do', async () => {

@@ -99,7 +99,11 @@ export const ROWS: readonly Row[] = [
   row('storage.block.backend.iscsi.auth.chap', 'CHAP authentication for iSCSI', VOLUMES),
   row('storage.image', 'Image storage support'),
   row('operation.uefi-boot', 'uefi boot'),
-  row('operation.device-tags', 'Device tags'),
+  row(
+    'operation.device-tags',
+    'Device tags',
+    'Of NICs that are attached to a server; a guest is not told the tags that its devices had at boot.',
+  ),
   row(
     'operation.quiesce',
     'quiesce',

@@ -130,7 +130,10 @@ describe('the Debian package', () => {
     expect(installed).toMatchObject({ code: 0 });
     expect(installed.stdout).toContain('installed and not started');
     expect((await machine.run('dpkg', '--verify', 'prebake-compute')).stdout).toBe('');
-    expect((await machine.run('systemd-analyze', 'verify', 'prebake-compute.service')).stderr).toBe('');
+    // Other units of the machine may have faults of their own.
+    const verified = await machine.run('systemd-analyze', 'verify', 'prebake-compute.service');
+    expect(verified.code).toBe(0);
+    expect(verified.stderr).not.toContain('prebake-compute');
     const { version } = z
       .object({ version: z.string() })
       .parse(JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')));

@@ -45,7 +45,7 @@ describe('bakeDriveFiles', () => {
         expect(unpacked).toBe(await readFile(join(GUEST, name), 'utf8'));
       }
       expect(await readFile(join(directory, 'version'), 'utf8')).toBe(`${GATE_VERSION}\n`);
-      expect(sources.length).toBeGreaterThan(8);
+      expect(sources.length).toBeGreaterThan(10);
     } finally {
       await rm(directory, { recursive: true });
     }

@@ -119,7 +119,7 @@ def quietly(work, *args):
 
 def wake_daemons(services):
     """Those that knew the µVM's name, machine-id or network learn the clone's; the image's own start for the first time."""
-    if os.path.isdir('/run/systemd/netif'):
+    if os.path.exists('/run/systemd/netif/state'):  # asking a networkd that does not run would start it
         run('networkctl', 'reload')
     run('systemctl', 'try-restart', 'systemd-journald.service')
     if services:

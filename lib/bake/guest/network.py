@@ -19,6 +19,8 @@ NETWORKD = '/run/systemd/network'
 # Sorts before all others.
 HELD = NETWORKD + '/00-prebake.network'
 RESOLVER = '/etc/resolv.conf'
+# Whose the file is when it is a link to there.
+RESOLVED = '/run/systemd/resolve/'
 IFUPDOWN_STATE = '/run/network/ifstate'
 
 
@@ -163,9 +165,14 @@ def take_over(interfaces):
     """Before the first card is there: nothing is held back any more, and names can be resolved."""
     remove(HELD)
     servers = [server for interface in interfaces for server in interface['dns']]
-    # A link leads to whoever else keeps this file.
-    if servers and not os.path.islink(RESOLVER):
-        put(RESOLVER, ''.join('nameserver %s\n' % server for server in dict.fromkeys(servers)))
+    file = os.path.realpath(RESOLVER)
+    if servers and not file.startswith(RESOLVED):
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        put(file, name_servers(servers))
+
+
+def name_servers(servers):
+    return ''.join('nameserver %s\n' % server for server in dict.fromkeys(servers))
 
 
 def hand_over(interfaces):
@@ -180,6 +187,8 @@ def hand_over(interfaces):
             run('ifup', name)  # its client keeps the lease alive
         elif name and name not in [line.split('=')[0] for line in read(IFUPDOWN_STATE).splitlines()]:
             put(IFUPDOWN_STATE, read(IFUPDOWN_STATE) + '\n%s=%s\n' % (name, name))
+            if interface['dns'] and shutil.which('resolvconf'):
+                run('resolvconf', '-a', name + '.inet', text=name_servers(interface['dns']))
 
 
 def networkd_file(interface):

@@ -166,11 +166,11 @@ def step_aside():
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
-def run(*argv, timeout_s=120):
-    """Runs a program; returns (exit status, output). Never raises for what the program does."""
+def run(*argv, timeout_s=120, text=''):
+    """Runs a program that reads `text`; returns (exit status, output). Never raises for what the program does."""
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s
+            argv, input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout_s
         )
         return done.returncode, done.stdout.decode(errors='replace').strip()
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -66,7 +66,7 @@ function hasKey({ userKeys }: GateAnswers, publicKey: string): boolean {
  * What makes a guest the one it is, by name: of each, no two guests may have anything in common. Not here is what
  * docs/security.md says that clones share: boot_id, product_uuid, invocation ids of units that ran at the bake.
  */
-export const OWN_ITEMS: Readonly<Record<string, (answers: GateAnswers) => readonly string[]>> = {
+const OWN_ITEMS: Readonly<Record<string, (answers: GateAnswers) => readonly string[]>> = {
   hostname: ({ hostname }) => [hostname],
   'machine id': ({ machineId }) => [machineId],
   'machine id of D-Bus': ({ dbusMachineId }) => [dbusMachineId],

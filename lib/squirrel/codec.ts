@@ -1,6 +1,6 @@
 /**
- * How what the cache stores is compressed: LZ4 where it costs little, since it decodes several times as fast, and zstd
- * where it saves much. Synchronous: for worker threads, but for the few kilobytes of a page map.
+ * How what the cache stores is compressed: LZ4, the lighter one to decode, where it costs little, and zstd where it
+ * saves much. Synchronous: for worker threads, but for the few kilobytes of a page map.
  */
 import { decodeBlock, encodeBlockHC, encodeBound } from 'lz4';
 import { compress, decompress, ZstdError } from './zstd';

@@ -73,14 +73,26 @@ describe('commands in the documentation', () => {
     const names = new Set([...known.matchAll(/^## prebake ([a-z -]+)$/gm)].map(([, name = '']) => name));
     const groups = new Set([...names].map((name) => name.split(' ')[0] ?? ''));
     const wrong: string[] = [];
-    for (const page of await pages()) {
-      const text = await readFile(join(ROOT, page), 'utf8');
-      for (const [, first = '', second] of text.matchAll(
-        /(?:`|^ {4}|^)prebake ([a-z][a-z-]*)(?: ([a-z]+))?/gm,
-      )) {
-        const isCommand =
-          groups.has(first) && (second === undefined || names.has(`${first} ${second}`) || names.has(first));
-        if (!isCommand) wrong.push(`${page}: prebake ${first} ${second ?? ''}`);
+    // In prose the name begins a sentence; a command is in backquotes, indented, or in a fence.
+    const prose = await Promise.all(
+      (await pages()).map(async (page) => ({ page, text: await readFile(join(ROOT, page), 'utf8') })),
+    );
+    const said = [
+      ...prose.map(({ page, text }) => ({
+        page,
+        found: text.matchAll(/(?:`|^ {4})prebake ([a-z-]+)(?: ([a-z]+))?/gm),
+      })),
+      ...(await fences()).map(({ page, text }) => ({
+        page,
+        found: text.matchAll(/^prebake ([a-z-]+)(?: ([a-z]+))?/gm),
+      })),
+    ];
+    for (const { page, found } of said) {
+      for (const [, first = '', second] of found) {
+        if (!groups.has(first)) wrong.push(`${page}: prebake ${first} ${second ?? ''}`);
+        else if (second !== undefined && !names.has(`${first} ${second}`) && !names.has(first)) {
+          wrong.push(`${page}: prebake ${first} ${second}`);
+        }
       }
     }
     expect(wrong).toEqual([]);

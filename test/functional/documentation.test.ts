@@ -80,11 +80,11 @@ describe('commands in the documentation', () => {
     const said = [
       ...prose.map(({ page, text }) => ({
         page,
-        found: text.matchAll(/(?:`|^ {4})prebake ([a-z-]+)(?: ([a-z]+))?/gm),
+        found: text.matchAll(/(?:`|^ {4})prebake ([a-z][a-z-]*)(?: ([a-z]+))?/gm),
       })),
       ...(await fences()).map(({ page, text }) => ({
         page,
-        found: text.matchAll(/^prebake ([a-z-]+)(?: ([a-z]+))?/gm),
+        found: text.matchAll(/^prebake ([a-z][a-z-]*)(?: ([a-z]+))?/gm),
       })),
     ];
     for (const { page, found } of said) {

@@ -105,11 +105,11 @@ test('kill -9 while sending and while fetching: what was acknowledged does not t
 });
 
 test('the claim of a host that died is another one’s soon after, and only one’s', async () => {
-  const times = { lifeS: 2, renewMs: 500 };
+  const times = { lifeS: 3, renewMs: 500, settleMs: 1000 };
   const { objects } = shared.store;
   const claims = ['first', 'second', 'third'].map((name) => shareThrough(objects, name, times).claims);
   const key = randomUUID();
-  const dead = shareThrough(objects, 'dead', { lifeS: 2, renewMs: 3_600_000 }).claims;
+  const dead = shareThrough(objects, 'dead', { ...times, renewMs: 3_600_000 }).claims;
   const taken = await Promise.all([dead.take(key), dead.take(key), dead.take(key)]);
   expect(taken.filter((claim) => claim !== undefined)).toHaveLength(1);
   let winners: unknown[] = [];
@@ -121,6 +121,6 @@ test('the claim of a host that died is another one’s soon after, and only one�
   expect(winners).toHaveLength(1);
   // The winner is alive: its claim outlives its time.
   const begun = Date.now();
-  await until('more than a claim’s life', () => Date.now() > begun + 3_000);
+  await until('more than a claim’s life', () => Date.now() > begun + 1000 * times.lifeS + 1000);
   expect(await Promise.all(claims.map((one) => one.take(key)))).toEqual([undefined, undefined, undefined]);
 });

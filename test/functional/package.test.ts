@@ -63,7 +63,11 @@ class Machine {
     const root = `--root=/proc/${this.pid}/root${this.directory}/root`;
     return [
       'nsenter',
-      [`--target=${this.pid}`, '--mount', '--pid', root, '--wd=/', 'env', '-i', ...ENVIRONMENT, ...command],
+      [
+        ...[`--target=${this.pid}`, '--mount', '--pid', root, 'env', '-i', ...ENVIRONMENT],
+        // Where nsenter was called is not in the machine: programs that ask where they are would end.
+        ...['sh', '-c', 'cd / && exec "$0" "$@"', ...command],
+      ],
     ];
   }
 

@@ -180,6 +180,20 @@ export class NovaApi {
     );
   }
 
+  /** Waits until Nova calls the compute service of this host enabled, or disabled, and up. */
+  async waitForHostStatus(host: string, status: 'enabled' | 'disabled', timeoutMs = 60_000): Promise<void> {
+    const list = z.object({ services: z.array(z.looseObject({ status: z.string(), state: z.string() })) });
+    await waitFor(
+      async () => {
+        const path = `/os-services?binary=nova-compute&host=${host}`;
+        const [service] = list.parse(await this.get('compute', path)).services;
+        return service?.status === status && service.state === 'up' ? true : null;
+      },
+      timeoutMs,
+      () => `the compute service of ${host} is not ${status}`,
+    );
+  }
+
   async waitForGone(id: string, timeoutMs = 60_000): Promise<void> {
     await waitFor(
       async () => ((await this.show(id)) === null ? true : null),

@@ -63,11 +63,8 @@ class Machine {
     const root = `--root=/proc/${this.pid}/root${this.directory}/root`;
     return [
       'nsenter',
-      [
-        ...[`--target=${this.pid}`, '--mount', '--pid', root, 'env', '-i', ...ENVIRONMENT],
-        // Where nsenter was called is not in the machine: programs that ask where they are would end.
-        ...['sh', '-c', 'cd / && exec "$0" "$@"', ...command],
-      ],
+      // --wdns, not --wd: programs that ask where they are have to find themselves inside.
+      [`--target=${this.pid}`, '--mount', '--pid', root, '--wdns=/', 'env', '-i', ...ENVIRONMENT, ...command],
     ];
   }
 
@@ -163,7 +160,7 @@ describe('the Debian package', () => {
     const wrong = await machine.run('prebake', 'config', 'check');
     expect(wrong.code).toBe(2);
     expect(wrong.stderr).toMatch(
-      /prebake\.conf:\d+: \[prebake\] bake = sometimes: expected one of auto, never/,
+      /prebake\.conf:\d+: \[prebake\] bake = sometimes: expected one of auto, tagged, all, never/,
     );
     await machine.run('sed', '-i', 's/^bake = sometimes/bake = never/', '/etc/prebake/prebake.conf');
   });

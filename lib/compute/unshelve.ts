@@ -58,11 +58,15 @@ export class Unshelve {
     const { actions, records, power, tracker, scheduler, options } = this.parts;
     await actions.run(context, instance, 'unshelve_instance', async (log, signal) => {
       const image = imageOf(instance, args.image);
-      instance.set('task_state', TaskState.SPAWNING);
-      await records.save(context, instance);
       try {
         tracker.claim(instance);
-        instance.update({ host: options.host, node: tracker.nodeName, launched_on: options.host });
+        // All in one save: a service that dies from here on finds the server among its own when it starts.
+        instance.update({
+          task_state: TaskState.SPAWNING,
+          host: options.host,
+          node: tracker.nodeName,
+          launched_on: options.host,
+        });
         await records.save(context, instance);
         await this.spawn(context, instance, image, log, signal);
       } catch (error) {

@@ -55,7 +55,7 @@ describe('resized servers', () => {
 
   async function lastMigration(id: string) {
     const { migrations } = migrationsSchema.parse(
-      await nova.get('compute', `/os-migrations?instance_uuid=${id}&sort_key=created_at`),
+      await nova.get('compute', `/os-migrations?instance_uuid=${id}`),
     );
     const [last] = migrations;
     if (last === undefined) throw new Error(`server ${id} has no migration`);

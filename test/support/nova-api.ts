@@ -109,6 +109,24 @@ export class NovaApi {
     return this.idByName('compute', '/flavors', 'flavors', name);
   }
 
+  /** A flavor of a test's own; it deletes it again. */
+  async makeFlavor(flavor: {
+    readonly name: string;
+    readonly memoryMb: number;
+    readonly vcpus: number;
+    readonly rootGb: number;
+  }): Promise<string> {
+    const { name, memoryMb, vcpus, rootGb } = flavor;
+    const { data } = await this.http.post<unknown>(`${this.url('compute')}/flavors`, {
+      flavor: { name, ram: memoryMb, vcpus, disk: rootGb },
+    });
+    return z.object({ flavor: z.object({ id: z.string() }) }).parse(data).flavor.id;
+  }
+
+  async deleteFlavor(id: string): Promise<void> {
+    await this.http.delete(`${this.url('compute')}/flavors/${id}`);
+  }
+
   async imageId(name: string): Promise<string> {
     return this.idByName('image', `/v2/images?name=${name}`, 'images', name);
   }

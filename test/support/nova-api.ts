@@ -131,20 +131,6 @@ export class NovaApi {
     return this.idByName('image', `/v2/images?name=${name}`, 'images', name);
   }
 
-  /** The server of exactly this name; null while there is none. */
-  async serverId(name: string): Promise<string | null> {
-    const list = z.object({ servers: z.array(z.object({ id: z.string(), name: z.string() })) });
-    const { servers } = list.parse(await this.get('compute', `/servers?name=${name}`));
-    return servers.find((server) => server.name === name)?.id ?? null;
-  }
-
-  /** The image of this name once its bytes are there; null until then. */
-  async activeImage(name: string): Promise<string | null> {
-    const list = z.object({ images: z.array(z.object({ id: z.string() })) });
-    const { images } = list.parse(await this.get('image', `/v2/images?name=${name}&status=active`));
-    return images[0]?.id ?? null;
-  }
-
   async networkId(name: string): Promise<string> {
     return this.idByName('network', `/v2.0/networks?name=${name}`, 'networks', name);
   }

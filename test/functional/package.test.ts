@@ -101,7 +101,7 @@ describe('the Debian package', () => {
 
   beforeAll(async () => {
     packages = await mkdtemp(join(tmpdir(), 'prebake-packages-'));
-    const { stdout } = await run(join(ROOT, 'packaging/build'), { cwd: ROOT, timeout: 300_000 });
+    const { stdout } = await run(join(ROOT, 'devstack/packaging/build'), { cwd: ROOT, timeout: 300_000 });
     file = join(packages, 'prebake-compute.deb');
     await run('cp', [join(ROOT, stdout.trim()), file]);
     machine = await Machine.make(packages);

@@ -4,8 +4,11 @@ import type { ImageSpec } from '../../drivers/driver';
 
 /** An image's wishes; what it does not say is null and left to the host. */
 export interface ImagePolicy {
-  /** `prebake`: `never` is for images that shall always boot cold. */
-  readonly bake: 'auto' | 'never';
+  /**
+   * `prebake`: `never` is for images that shall always boot cold, `always` for those that shall have a µVM where not every
+   * image gets one.
+   */
+  readonly bake: 'auto' | 'always' | 'never';
   /** `prebake_min_memory_mb`: memory the first boot needs, in MiB; flavors with less boot cold. */
   readonly minMemoryMb: number | null;
   /** `prebake_bake_timeout_s`: seconds that a bake of it may take, instead of `[prebake] bake_timeout_s`. */
@@ -21,7 +24,7 @@ const whole = (min: number, max: number) =>
 
 /** Properties by name, each with what it may be, in words for whoever set it wrongly. */
 const PROPERTIES = {
-  prebake: { schema: z.enum(['auto', 'never']), expected: 'auto or never' },
+  prebake: { schema: z.enum(['auto', 'always', 'never']), expected: 'auto, always or never' },
   prebake_min_memory_mb: { schema: whole(1, 4_194_304), expected: 'a number of MiB' },
   prebake_bake_timeout_s: { schema: whole(1, 86_400), expected: 'seconds, 86400 at most' },
 } as const;

@@ -12,6 +12,7 @@ export { GateClosed, GateError, GateProtocolError, GateStepFailed, GateTimeout }
 export type { GateAnswers, GateHello } from './gate-protocol';
 export { buildIdentifyMessage } from './identify';
 export type { GuestInterface, GuestResources, IdentifyMessage } from './identify';
+export { imagePolicy } from './image-policy';
 export { ProofFailed } from './proof';
 export { imageObstacle } from './suitability';
 export { Templates } from './templates';

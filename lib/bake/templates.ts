@@ -5,6 +5,7 @@ import { describeError } from '../exceptions';
 import type { Squirrel, UvmManifest } from '../squirrel';
 import type { BakeConfig, Baker } from './baker';
 import { mayTryAgain } from './failures';
+import { imagePolicy } from './image-policy';
 import { flavorObstacle, imageObstacle } from './suitability';
 
 /** A µVM to start from, or in words why there is none. */
@@ -56,7 +57,7 @@ export class Templates {
     const { bake } = this.parts.config.prebake;
     if (bake === 'never' || imageObstacle(image) !== undefined) return;
     // Tags are not known here: an image that has only the tag gets its µVM from the sweep.
-    if (bake === 'tagged' && image.properties['prebake'] !== 'always') return;
+    if (bake === 'tagged' && imagePolicy(image).bake !== 'always') return;
     this.bakeIfMissing(image).catch((error: unknown) =>
       this.parts.logger.warn({ image: image.id }, `no µVM: ${describeError(error)}`),
     );

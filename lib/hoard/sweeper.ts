@@ -3,7 +3,7 @@
  * what the store has, sends what it lacks, bakes what is wanted, mends what is damaged, and lets go of deleted images.
  */
 import type { Logger } from 'pino';
-import { type Baker, imageObstacle, mayTryAgain } from '../bake';
+import { type Baker, imageObstacle, imagePolicy, mayTryAgain } from '../bake';
 import { describeError, ImageNotFound } from '../exceptions';
 import { type Glance, type GlanceImage, isHttpError, ObjectRefused } from '../openstack';
 import { CacheBusy, NoRoom, type Squirrel } from '../squirrel';
@@ -32,7 +32,7 @@ const STORE_GC_S = 6 * 3600;
 export function wantedUnasked(image: GlanceImage, policy: BakePolicy): boolean {
   if (policy === 'all') return true;
   if (policy !== 'tagged') return false;
-  return image.tags.includes('prebake') || image.properties['prebake'] === 'always';
+  return image.tags.includes('prebake') || imagePolicy(image).bake === 'always';
 }
 
 /** Sweeps, and looks after single images. */
@@ -55,10 +55,7 @@ export class Sweeper {
     }
     // Other hosts were at these: by now they are done, or dead.
     for (const image of elsewhere) {
-      await this.guarded(image, signal, async () => {
-        await this.parts.supply.bake(image, signal === undefined ? {} : { signal });
-        return true;
-      });
+      await this.seeThrough(image, signal);
     }
     if (shared !== undefined && inStore !== undefined) await this.cleanUp(shared, signal);
     logger.debug({ images: images.length }, 'swept');
@@ -70,11 +67,7 @@ export class Sweeper {
     const image = await this.parts.glance.show(imageId, signal);
     const stored = await this.storedKeys(signal, imageId);
     const done = await this.lookAfter(image, stored && new Set(stored.map(({ key }) => key)), signal);
-    if (done) return;
-    await this.guarded(image, signal, async () => {
-      await this.parts.supply.bake(image, signal === undefined ? {} : { signal });
-      return true;
-    });
+    if (!done) await this.seeThrough(image, signal);
   }
 
   /** Removes the µVMs of an image here and in the store, if Glance says that it is gone. */
@@ -118,6 +111,14 @@ export class Sweeper {
       }
       if (state === 'none' && !wantedUnasked(image, policy())) return true;
       return (await supply.obtain(image, options)) !== undefined;
+    });
+  }
+
+  /** Waits for the µVM that another host is baking, or bakes it should that host have died. */
+  private async seeThrough(image: GlanceImage, signal: AbortSignal | undefined): Promise<void> {
+    await this.guarded(image, signal, async () => {
+      await this.parts.supply.bake(image, signal === undefined ? {} : { signal });
+      return true;
     });
   }
 

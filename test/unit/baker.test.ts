@@ -87,8 +87,12 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-function makeBaker(driver: TemplateDriver, bakeTimeoutS = 60): { baker: Baker; templates: Templates } {
-  const config = { prebake: { bake: 'auto' as const, baseMemoryMb: 512, bakeTimeoutS, uvmMaxAgeDays: 30 } };
+function makeBaker(
+  driver: TemplateDriver,
+  bakeTimeoutS = 60,
+  bake: 'auto' | 'tagged' = 'auto',
+): { baker: Baker; templates: Templates } {
+  const config = { prebake: { bake, baseMemoryMb: 512, bakeTimeoutS, uvmMaxAgeDays: 30 } };
   const baker = Baker.create({ squirrel, driver, config, logger });
   return { baker, templates: Templates.create({ squirrel, baker, config, logger }) };
 }
@@ -200,12 +204,21 @@ describe('µVMs of some age', () => {
   });
 });
 
+test('where only tagged images are baked, prebake=always is the tag', async () => {
+  const driver = new PretendedDriver('fail');
+  const { baker, templates } = makeBaker(driver, 60, 'tagged');
+  templates.wanted(image('a'));
+  templates.wanted(image('b', { prebake: 'always' }));
+  await expect(baker.bake(image('b', { prebake: 'always' }))).rejects.toBeInstanceOf(BakeError);
+  expect(driver.booted).toEqual(['b']);
+});
+
 test.each([
   [{ prebake: 'never' }, 'the image says prebake=never'],
   [{ hw_disk_bus: 'scsi' }, 'the image asks for hw_disk_bus=scsi'],
   [{ os_type: 'windows' }, 'the image asks for os_type=windows'],
   [{ os_distro: 'win2k22' }, 'the image says os_distro=win2k22: a µVM becomes a server through cloud-init'],
-  [{ prebake: 'yes' }, 'the image says prebake=yes, which is not auto or never'],
+  [{ prebake: 'yes' }, 'the image says prebake=yes, which is not auto, always or never'],
   [
     { prebake_min_memory_mb: '1 GB' },
     'the image says prebake_min_memory_mb=1 GB, which is not a number of MiB',

@@ -132,7 +132,7 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
         actions: {
           bake: async (imageId) => {
             const image = await glance.show(imageId, signal);
-            baker
+            hoarder.supply
               .bake(image, { signal })
               .catch((error: unknown) => logger.warn(`asked for by the page: ${describeError(error)}`));
           },

@@ -4,7 +4,7 @@ import { createExtraDisks, createOverlay, rootSizeBytes } from './local-disks';
 import { ensureBridges } from './bridge';
 import { writeConfigDrive } from './config-drive';
 import type { InstancePaths } from './instance-store';
-import { allOrFirstFailure } from './all-or-first-failure';
+import { allOrFirstFailure } from '../../lib/all-or-first-failure';
 import type { DriverParts } from './uvm-engine';
 
 /**
@@ -34,7 +34,7 @@ export async function spawnCold(
     const identity = await request.identity;
     if (identity.configDrive) await writeConfigDrive(paths.configDrive, identity.files, signal);
   });
-  const [info] = await allOrFirstFailure(network, disks, configDrive);
+  const [info] = await allOrFirstFailure([network, disks, configDrive]);
 
   signal.throwIfAborted();
   const domain = await timeline.phase('define', async () =>

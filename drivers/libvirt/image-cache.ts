@@ -2,9 +2,10 @@
  * Base images of this host: `instances_path/_base/<sha1 of the image's id>`, as by Nova. An image is fetched once however
  * many servers wait for it, and inspected before anything opens it. Files appear under their name only when they are whole.
  */
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { publish } from '../../lib/durable';
 import { ImageUnacceptable } from '../../lib/exceptions';
 import type { ImageSpec } from '../driver';
 import { inspectImage, type ImageFormat, type InspectedImage } from './image-inspector';
@@ -121,11 +122,10 @@ export class ImageCache {
         if ((await inspectImage(converted, image.id)).format !== 'raw') {
           throw new ImageUnacceptable(`Image ${image.id} is unacceptable: it holds another image`);
         }
-        await rename(converted, path);
+        await publish(converted, path);
       } else {
-        await rename(temporary, path);
+        await publish(temporary, path);
       }
-      await syncDirectory(this.directory);
     } finally {
       await Promise.all([temporary, converted].map((name) => rm(name, { force: true })));
     }
@@ -160,11 +160,6 @@ function refuseByContent(image: ImageSpec, inspected: InspectedImage): void {
       `Image ${image.id} is unacceptable: its content is ${inspected.format}, its disk format ${image.diskFormat}`,
     );
   }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  await directory.sync().finally(() => directory.close());
 }
 
 function toError(reason: unknown): Error {

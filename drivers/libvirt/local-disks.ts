@@ -66,9 +66,15 @@ export async function createSwap(path: string, sizeMb: number, options: RunOptio
   await run('mkswap', [path], options);
 }
 
-/** Bytes of each disk that `createExtraDisks` makes, in the order of their names in the guest. */
-export function extraDiskSizes({ ephemeralGb, swapMb }: FlavorSpec): number[] {
-  return [ephemeralGb * GIB, swapMb * MIB].filter((sizeBytes) => sizeBytes > 0);
+/** The disks that `createExtraDisks` makes, in the order of their names in the guest. */
+export function extraDisks(
+  { ephemeral, swap }: InstancePaths,
+  { ephemeralGb, swapMb }: FlavorSpec,
+): { readonly path: string; readonly sizeBytes: number }[] {
+  return [
+    { path: ephemeral, sizeBytes: ephemeralGb * GIB },
+    { path: swap, sizeBytes: swapMb * MIB },
+  ].filter(({ sizeBytes }) => sizeBytes > 0);
 }
 
 async function createSparse(path: string, sizeBytes: number): Promise<void> {

@@ -4,9 +4,10 @@
  * A record belongs to the key of a µVM, so a changed image, host or gate is tried at once.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
+import { publish, writeSynced } from '../durable';
 
 const FIRST_WAIT_MS = 10 * 60_000;
 const WAIT_FACTOR = 4;
@@ -69,14 +70,8 @@ export class BakeFailures {
     }
     const path = this.path(key);
     const temporary = `${path}.${randomBytes(4).toString('hex')}`;
-    const file = await open(temporary, 'wx', 0o644);
-    try {
-      await file.writeFile(JSON.stringify({ version: 1, ...failure }));
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
+    await writeSynced(temporary, JSON.stringify({ version: 1, ...failure }));
+    await publish(temporary, path);
   }
 
   /** The failure of a key; undefined without one, and for a record that cannot be read. */

@@ -3,6 +3,7 @@
  * everything that makes a server. A µVM that does not pass is not offered.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
+import { allOrFirstFailure } from '../all-or-first-failure';
 import type {
   ImageSpec,
   InstanceIdentity,
@@ -30,13 +31,9 @@ export interface Proof {
 /** Restores two clones side by side and compares them. @throws ProofFailed; what the driver throws */
 export async function proveUvm({ driver, ...request }: Proof): Promise<void> {
   const identities = [inventedIdentity(), inventedIdentity()];
-  const clones = await Promise.allSettled(
+  const proven = await allOrFirstFailure(
     identities.map((identity) => driver.proveTemplate({ ...request, identity })),
   );
-  const proven = clones.map((clone) => {
-    if (clone.status === 'rejected') throw clone.reason;
-    return clone.value;
-  });
   const problems = [
     ...proven.flatMap((clone, index) => notAsTold(clone, identities[index])),
     ...twins(proven.map(({ answers }) => answers)),

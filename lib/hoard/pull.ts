@@ -3,8 +3,9 @@
  * as it comes, so that a fetch that is cut off, however rudely, goes on where it was.
  */
 import { randomUUID } from 'node:crypto';
-import { open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
+import { open, readFile, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { publish } from '../durable';
 import { ObjectRefused } from '../openstack';
 import { DamagedFile, type Squirrel, type UvmManifest, UnsupportedFormat, fileNameOf } from '../squirrel';
 import { SEGMENT_BYTES, segmentBytes, type Entry, type StoredParcelFile } from './entry';
@@ -135,13 +136,7 @@ class Fetching {
     } finally {
       await handle.close();
     }
-    await rename(partPath, path);
-    const directory = await open(this.directory, 'r');
-    try {
-      await directory.sync();
-    } finally {
-      await directory.close();
-    }
+    await publish(partPath, path);
   }
 
   private progress(bytes: number): void {

@@ -3,9 +3,10 @@
  * checked against size and checksum, flushed to disk, then renamed.
  */
 import { createHash, getHashes, randomUUID } from 'node:crypto';
-import { open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { open, rm, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Readable } from 'node:stream';
+import { publish } from '../durable';
 import { DiskSpaceExhausted, SignatureVerificationError } from '../exceptions';
 
 /** How far a download is. */
@@ -59,8 +60,7 @@ export async function downloadVerified(
         if (!(error instanceof DownloadTruncated) || attempt === ATTEMPTS) throw error;
       }
     }
-    await rename(partPath, toPath);
-    await flushDirectory(dirname(toPath));
+    await publish(partPath, toPath);
   } catch (error) {
     await rm(partPath, { force: true });
     if (hasCode(error, 'ENOSPC', 'EDQUOT')) {
@@ -149,15 +149,6 @@ function verifyDigest(found: string, promised: string | undefined, imageId: stri
   throw new SignatureVerificationError(
     `Image ${imageId} does not have the checksum that the image service promised`,
   );
-}
-
-async function flushDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }
 
 function hasCode(error: unknown, ...codes: readonly string[]): boolean {

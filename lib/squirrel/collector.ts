@@ -6,7 +6,7 @@ import { readdir, rm, stat } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { basename, join } from 'node:path';
 import type { Logger } from 'pino';
-import { ownedPath, publish, syncDirectory, writeSynced } from './durable';
+import { ownedPath, publish, syncDirectory, writeSynced } from '../durable';
 import type { CacheLayout } from './layout';
 import type { StoredUvm } from './live-pages';
 import { serialiseManifest, UVM_FILES, type UvmManifest } from './manifest';

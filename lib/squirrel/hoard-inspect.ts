@@ -5,8 +5,8 @@
 import { basename } from 'node:path';
 import { DamagedFile } from './errors';
 import { readMaps, type StoredUvm } from './live-pages';
-import { PackSet } from './pack-reader';
-import { IMAGE, PAGE_BYTES } from './page-map';
+import { PackSet, readPages } from './pack-reader';
+import { IMAGE } from './page-map';
 
 export interface InspectTask {
   readonly uvm: StoredUvm;
@@ -22,7 +22,6 @@ export interface InspectTask {
 export function inspect(task: InspectTask): { pages: number } {
   const set = new PackSet();
   const named = new Set(task.uvm.packs.map((pack) => pack.id));
-  const page = Buffer.alloc(PAGE_BYTES);
   let pages = 0;
   try {
     for (const file of task.uvm.packs) {
@@ -32,8 +31,7 @@ export function inspect(task: InspectTask): { pages: number } {
         throw new DamagedFile(file.path, `needs pack ${stray.id}, which the manifest does not name`);
       }
       if (!task.fresh.includes(file.id)) continue;
-      for (let position = 0; position < reader.pages; position += 1) reader.read(position, page, 0);
-      pages += reader.pages;
+      pages += readPages(reader);
     }
     for (const [position, { extents }] of readMaps(task.uvm).entries()) {
       for (const extent of extents) {

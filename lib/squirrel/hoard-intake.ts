@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { access, link, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ownedPath, publish, syncDirectory, writeSynced } from './durable';
+import { ownedPath, publish, syncDirectory, writeSynced } from '../durable';
 import { DamagedFile } from './errors';
 import type { CacheLayout } from './layout';
 import { parseManifest, serialiseManifest, UVM_FILES, type UvmManifest } from './manifest';

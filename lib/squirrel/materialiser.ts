@@ -18,7 +18,8 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ownedPath, ownerIsAlive } from './durable';
+import { allOrFirstFailure } from '../all-or-first-failure';
+import { ownedPath, ownerIsAlive } from '../durable';
 import { MATERIALISED_NAMES, WRITTEN_NAME, type CacheLayout } from './layout';
 import { UVM_FILES, uvmKeySchema, type UvmFileName, type UvmManifest } from './manifest';
 import { storedUvm } from './collector';
@@ -187,7 +188,8 @@ export class Materialiser {
     for (const pages of plan.images) {
       work.push(this.workers.run('writeImagePages', { ...pages, imagePath, path: paths[pages.file] ?? '' }));
     }
-    await allOrFirstError(work);
+    // Nobody still writes when this rejects.
+    await allOrFirstFailure(work);
     for (const file of UVM_FILES) {
       const path = join(directory, MATERIALISED_NAMES[file]);
       // Adds zero pages at the end, and cuts off what the last page has beyond the end of the file.
@@ -197,12 +199,6 @@ export class Materialiser {
     const record = { bootId: await currentBootId(), bakedAt: manifest.bakedAt };
     await writeFile(join(directory, WRITTEN_NAME), JSON.stringify(record));
   }
-}
-
-/** Waits for all, so that nobody still writes when this rejects. */
-async function allOrFirstError(work: readonly Promise<unknown>[]): Promise<void> {
-  const results = await Promise.allSettled(work);
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
 }
 
 function isOccupied(error: unknown): boolean {

@@ -240,3 +240,14 @@ export class PackReader {
     return into;
   }
 }
+
+/**
+ * Reads every page of a pack, which checks each against its hash.
+ * @returns how many there are
+ * @throws DamagedFile
+ */
+export function readPages(reader: PackReader): number {
+  const page = Buffer.alloc(PAGE_BYTES);
+  for (let position = 0; position < reader.pages; position += 1) reader.read(position, page, 0);
+  return reader.pages;
+}

@@ -15,7 +15,7 @@ import {
   type PackFile,
   type PrefixRun,
 } from './pack-format';
-import { gatherPrefix, PackSet } from './pack-reader';
+import { gatherPrefix, PackSet, readPages } from './pack-reader';
 import { PAGE_BYTES, PAGE_HASH_BYTES } from './page-map';
 import { decodeContent, encodeContent, type Encoded } from './codec';
 
@@ -158,10 +158,7 @@ export function assemble(task: AssembleTask): { id: string; bytes: number } {
 export function check(file: PackFile): { pages: number } {
   const set = new PackSet();
   try {
-    const reader = set.reader(file);
-    const page = Buffer.alloc(PAGE_BYTES);
-    for (let position = 0; position < reader.pages; position += 1) reader.read(position, page, 0);
-    return { pages: reader.pages };
+    return { pages: readPages(set.reader(file)) };
   } finally {
     set.close();
   }

@@ -1,4 +1,5 @@
 /** Has the worker threads make a pack: its segments side by side, then the file. */
+import { allOrFirstFailure } from '../all-or-first-failure';
 import type { PlannedPack } from './store';
 import type { WorkerPool } from './worker-pool';
 
@@ -20,6 +21,6 @@ export async function makePack(
     return encoded;
   });
   // Nobody still reads the sources when this rejects.
-  await Promise.allSettled(encoding);
-  return await workers.run('assemble', { path, segments: await Promise.all(encoding), bases, pages, hashes });
+  const encoded = await allOrFirstFailure(encoding);
+  return await workers.run('assemble', { path, segments: encoded, bases, pages, hashes });
 }

@@ -2,7 +2,7 @@
 import { readFile, readdir } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { z } from 'zod';
-import { ownedPath, publish, writeSynced } from './durable';
+import { ownedPath, publish, writeSynced } from '../durable';
 import { DamagedFile } from './errors';
 import type { CacheLayout } from './layout';
 import { parseManifest, uvmKeySchema, type UvmManifest } from './manifest';

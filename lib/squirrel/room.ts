@@ -5,7 +5,7 @@
 import { readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { ownedPath } from './durable';
+import { ownedPath } from '../durable';
 import { NoRoom } from './errors';
 import { MATERIALISED_NAMES, WRITTEN_NAME, type CacheLayout } from './layout';
 import { uvmKeySchema } from './manifest';

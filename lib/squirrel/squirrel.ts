@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { UvmTemplate } from '../../drivers/driver';
 import { Collector, storedUvm } from './collector';
-import { ownedPath, ownerIsAlive, publish, removeDurably, writeSynced } from './durable';
+import { ownedPath, ownerIsAlive, publish, removeDurably, writeSynced } from '../durable';
 import { CacheBusy, DamagedFile, ImageMissing, UnknownUvm } from './errors';
 import { CacheLayout } from './layout';
 import { withLock } from './lock';

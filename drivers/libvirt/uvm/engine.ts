@@ -5,6 +5,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { allOrFirstFailure } from '../../../lib/all-or-first-failure';
 import { buildIdentifyMessage, ImageUnsuitable } from '../../../lib/bake';
 import { describeError, InstanceNotFound } from '../../../lib/exceptions';
 import type { NetworkInfo } from '../../../lib/objects';
@@ -23,8 +24,7 @@ import { writeConfigDrive } from '../config-drive';
 import type { Domain } from '../domain';
 import type { BaseImage } from '../image-cache';
 import type { InstancePaths } from '../instance-store';
-import { createExtraDisks, extraDiskSizes, rootSizeBytes } from '../local-disks';
-import { allOrFirstFailure } from '../all-or-first-failure';
+import { createExtraDisks, extraDisks, rootSizeBytes } from '../local-disks';
 import { bandwidth, ioTune } from '../quotas';
 import type { DriverParts, UvmEngine } from '../uvm-engine';
 import { portInterface, disk, toXml } from '../xml';
@@ -100,7 +100,6 @@ export class LibvirtUvmEngine implements UvmEngine {
     await writeJournal(paths.directory, { key: uvm.key, step: 'restoring', interfaces: [], coldXml: '' });
     const restored = timeline.phase('restore', async () => {
       await makeRootDisk(paths.disk, uvm.diskDeltaPath, base, signal);
-      await createExtraDisks(paths, flavor, signal);
       const { uuid, name } = instance;
       const files = { directory: paths.directory, diskPath: paths.disk, consoleLogPath: paths.consoleLog };
       const serialPorts = await this.parts.serialPorts.take(1);
@@ -111,6 +110,8 @@ export class LibvirtUvmEngine implements UvmEngine {
         signal,
       );
     });
+    // Plugged with the network: a file system on a large one takes its time, and the restore does not wait for it.
+    const formatted = createExtraDisks(paths, flavor, signal);
     const networked = timeline.phase('network', async () => {
       const network = await request.network;
       await host.plugged;
@@ -121,8 +122,9 @@ export class LibvirtUvmEngine implements UvmEngine {
       if (identity.configDrive) await writeConfigDrive(paths.configDrive, identity.files, signal);
       return identity;
     });
-    const [domain, network, identity] = await allOrFirstFailure(restored, networked, identified);
+    const [domain, network, identity] = await allOrFirstFailure([restored, networked, identified, formatted]);
 
+    const disks = extraDisks(paths, flavor);
     const interfaces = interfaceXml(network, flavor);
     const coldXml = await this.parts.coldXml(instance, network);
     const journal = { key: uvm.key, coldXml, interfaces: interfaces.map((nic) => nic.withCarrier) };
@@ -131,11 +133,7 @@ export class LibvirtUvmEngine implements UvmEngine {
     await timeline.phase('hotplug', async () => {
       const drive = identity.configDrive ? [configDriveXml(paths.configDrive)] : [];
       // In the order of their names in the guest.
-      const devices = [
-        ...extraDisks(paths, flavor),
-        ...drive,
-        ...interfaces.map((nic) => nic.withoutCarrier),
-      ];
+      const devices = [...diskXml(disks, flavor), ...drive, ...interfaces.map((nic) => nic.withoutCarrier)];
       await growClone(domain, { vcpus: flavor.vcpus, addedMemoryMb, rootBytes, devices });
       await guest.connect(gateSocketPath, signal);
     });
@@ -144,7 +142,7 @@ export class LibvirtUvmEngine implements UvmEngine {
         vcpus: flavor.vcpus,
         hotplugMemoryMb: addedMemoryMb,
         rootBytes,
-        disks: extraDiskSizes(flavor),
+        disks: disks.map(({ sizeBytes }) => sizeBytes),
       }),
       this.settings.gateTimeoutMs,
     );
@@ -242,22 +240,12 @@ function interfaceXml(network: NetworkInfo, flavor: FlavorSpec): InterfaceXml[] 
   }));
 }
 
-/** XML of the disks a flavor has besides the root, as in the definition of a cold start. */
-function extraDisks(paths: InstancePaths, flavor: FlavorSpec): string[] {
-  const { ephemeralGb, swapMb } = flavor;
-  const files = [...(ephemeralGb > 0 ? [paths.ephemeral] : []), ...(swapMb > 0 ? [paths.swap] : [])];
-  return files.map((path, index) =>
-    toXml(
-      'disk',
-      disk({
-        path,
-        format: 'raw',
-        target: `vd${'bc'.charAt(index)}`,
-        bus: 'virtio',
-        ioTune: ioTune(flavor),
-      }),
-    ),
-  );
+/** XML of the disks a flavor has besides the root, by the names they have in the definition of a cold start. */
+function diskXml(disks: readonly { readonly path: string }[], flavor: FlavorSpec): string[] {
+  return disks.map(({ path }, index) => {
+    const target = `vd${'bc'.charAt(index)}`;
+    return toXml('disk', disk({ path, format: 'raw', target, bus: 'virtio', ioTune: ioTune(flavor) }));
+  });
 }
 
 function configDriveXml(path: string): string {

@@ -2,47 +2,27 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { BothWays } from '../support/both-ways';
 import { ComputeProcess } from '../support/compute-process';
-import { NovaApi, CLOUD, type Server } from '../support/nova-api';
-import { ALL_IN_ONE, bakeImage, filesOf, run, traces, virsh, waitForPing } from '../support/servers';
+import { NovaApi, CLOUD } from '../support/nova-api';
+import { filesOf, virsh, waitForPing } from '../support/servers';
 
 describe('rescued servers', () => {
   let nova: NovaApi;
   let compute: ComputeProcess;
-  let image: string;
-  const servers = new Map<string, Server>();
+  let servers: BothWays;
   const images: string[] = [];
 
   beforeAll(async () => {
     nova = await NovaApi.login();
-    image = await nova.imageId('tiny');
     compute = await ComputeProcess.start();
-    await run(ALL_IN_ONE, ['discover-hosts']);
-    await bakeImage(image);
-    for (const [how, flavor] of [
-      ['cold', 'm1.micro'],
-      ['uvm', 'm1.small'],
-    ] as const) {
-      const id = await nova.create({ name: how, image, flavor: await nova.flavorId(flavor) });
-      servers.set(how, await nova.waitForStatus(id, 'ACTIVE'));
-      expect((await compute.boot(id))?.how).toBe(how);
-    }
+    servers = await BothWays.boot(nova, compute, { cold: 'm1.micro', uvm: 'm1.small' });
   });
   afterAll(async () => {
-    for (const server of servers.values()) {
-      await nova.delete(server.id);
-      await nova.waitForGone(server.id);
-      expect(await traces(nova, server)).toEqual([]);
-    }
+    await servers.remove();
     for (const id of images) await nova.deleteImage(id);
     await compute.stop();
   });
-
-  function server(how: string): Server {
-    const found = servers.get(how);
-    if (found === undefined) throw new Error(`no ${how} server`);
-    return found;
-  }
 
   /** Files of the server's disks by device, `vda disk.rescue`. */
   async function disks(id: string): Promise<string[]> {
@@ -54,23 +34,26 @@ describe('rescued servers', () => {
   }
 
   // matrix: operation.rescue
-  it.each(['cold', 'uvm'])('boot from their own image beside their disk, and go back (%s)', async (how) => {
-    const { id } = server(how);
-    const before = { disks: await disks(id), files: await filesOf(id) };
-    const answer = await nova.action(id, { rescue: { adminPass: 'for-the-rescue' } });
-    expect(z.object({ adminPass: z.string() }).parse(answer).adminPass).toBe('for-the-rescue');
-    const rescued = await nova.waitForStatus(id, 'RESCUE');
-    expect(rescued['OS-EXT-STS:power_state']).toBe(1);
-    expect(await disks(id)).toEqual(['vda disk.rescue', 'vdb disk', 'vdz disk.config.rescue']);
-    await waitForPing(nova, rescued);
-    await nova.action(id, { unrescue: null });
-    await waitForPing(nova, await nova.waitForStatus(id, 'ACTIVE'));
-    expect((await disks(id)).map((line) => line.split(' ')[0])).toEqual(
-      before.disks.map((line) => line.split(' ')[0]),
-    );
-    const files = await filesOf(id);
-    expect(files.filter((name) => !before.files.includes(name))).toEqual([]);
-  });
+  it.each(['cold', 'uvm'] as const)(
+    'boot from their own image beside their disk, and go back (%s)',
+    async (how) => {
+      const { id } = servers.server(how);
+      const before = { disks: await disks(id), files: await filesOf(id) };
+      const answer = await nova.action(id, { rescue: { adminPass: 'for-the-rescue' } });
+      expect(z.object({ adminPass: z.string() }).parse(answer).adminPass).toBe('for-the-rescue');
+      const rescued = await nova.waitForStatus(id, 'RESCUE');
+      expect(rescued['OS-EXT-STS:power_state']).toBe(1);
+      expect(await disks(id)).toEqual(['vda disk.rescue', 'vdb disk', 'vdz disk.config.rescue']);
+      await waitForPing(nova, rescued);
+      await nova.action(id, { unrescue: null });
+      await waitForPing(nova, await nova.waitForStatus(id, 'ACTIVE'));
+      expect((await disks(id)).map((line) => line.split(' ')[0])).toEqual(
+        before.disks.map((line) => line.split(' ')[0]),
+      );
+      const files = await filesOf(id);
+      expect(files.filter((name) => !before.files.includes(name))).toEqual([]);
+    },
+  );
 
   it.each([
     ['usb', 'disk', 'sda'],
@@ -80,7 +63,7 @@ describe('rescued servers', () => {
   ])(
     'keep every disk in its place where the image asks for bus %s, device %s',
     async (bus, device, target) => {
-      const { id } = server('cold');
+      const { id } = servers.server('cold');
       const content = await readFile(join(CLOUD, 'images', 'tiny.qcow2'));
       const stable = await nova.upload(`rescue-${bus}`, 'qcow2', content, {
         hw_rescue_bus: bus,
@@ -98,7 +81,7 @@ describe('rescued servers', () => {
   );
 
   it('say why they could not be rescued, with their disk untouched', async () => {
-    const { id } = server('cold');
+    const { id } = servers.server('cold');
     const lun = await nova.upload(
       'rescue-lun',
       'qcow2',

@@ -1,9 +1,10 @@
 /** Servers that get another flavor, one that was booted cold and one from a µVM, on a real OpenStack with a tiny image. */
 import { join } from 'node:path';
 import { z } from 'zod';
+import { BothWays } from '../support/both-ways';
 import { ComputeProcess } from '../support/compute-process';
-import { CLOUD, NovaApi, type Server } from '../support/nova-api';
-import { ALL_IN_ONE, bakeImage, run, traces, virsh, waitForPing } from '../support/servers';
+import { CLOUD, NovaApi } from '../support/nova-api';
+import { run, traces, virsh, waitForPing } from '../support/servers';
 
 const allocationsSchema = z.object({
   allocations: z.record(z.string(), z.object({ resources: z.record(z.string(), z.number()) })),
@@ -16,37 +17,17 @@ const migrationsSchema = z.object({
 describe('resized servers', () => {
   let nova: NovaApi;
   let compute: ComputeProcess;
-  const servers = new Map<string, Server>();
+  let servers: BothWays;
 
   beforeAll(async () => {
     nova = await NovaApi.login();
-    const image = await nova.imageId('tiny');
     compute = await ComputeProcess.start();
-    await run(ALL_IN_ONE, ['discover-hosts']);
-    await bakeImage(image);
-    for (const [how, flavor] of [
-      ['cold', 'm1.nano'],
-      ['uvm', 'm1.mini'],
-    ] as const) {
-      const id = await nova.create({ name: how, image, flavor: await nova.flavorId(flavor) });
-      servers.set(how, await nova.waitForStatus(id, 'ACTIVE'));
-      expect((await compute.boot(id))?.how).toBe(how);
-    }
+    servers = await BothWays.boot(nova, compute, { cold: 'm1.nano', uvm: 'm1.mini' });
   });
   afterAll(async () => {
-    for (const server of servers.values()) {
-      await nova.delete(server.id);
-      await nova.waitForGone(server.id);
-      expect(await traces(nova, server)).toEqual([]);
-    }
+    await servers.remove();
     await compute.stop();
   });
-
-  function server(how: string): Server {
-    const found = servers.get(how);
-    if (found === undefined) throw new Error(`no ${how} server`);
-    return found;
-  }
 
   async function allocation(consumer: string): Promise<Readonly<Record<string, number>> | null> {
     const { allocations } = allocationsSchema.parse(await nova.get('placement', `/allocations/${consumer}`));
@@ -81,8 +62,8 @@ describe('resized servers', () => {
   it.each([
     ['cold', 'm1.micro', { memoryMb: 128, vcpus: 1, rootGb: 1 }],
     ['uvm', 'm1.small', { memoryMb: 2048, vcpus: 2, rootGb: 10 }],
-  ])('go back to what they were, then keep what they get (%s)', async (how, flavor, wanted) => {
-    const { id } = server(how);
+  ] as const)('go back to what they were, then keep what they get (%s)', async (how, flavor, wanted) => {
+    const { id } = servers.server(how);
     const before = { hardware: await hardware(id), allocation: await allocation(id) };
     const flavorRef = await nova.flavorId(flavor);
 
@@ -114,7 +95,7 @@ describe('resized servers', () => {
   });
 
   it('stay stopped when they were, and do not get a smaller disk', async () => {
-    const { id } = server('uvm');
+    const { id } = servers.server('uvm');
     const roomy = await nova.makeFlavor({ name: `roomy-${id}`, memoryMb: 2304, vcpus: 2, rootGb: 12 });
     const before = await allocation(id);
     await nova.action(id, { 'os-stop': null });
@@ -136,17 +117,17 @@ describe('resized servers', () => {
   });
 
   it('are not moved to the host where they are', async () => {
-    const { id } = server('cold');
+    const { id } = servers.server('cold');
     const before = await allocation(id);
     // Whether the API, the scheduler or this host says no is Nova's affair.
     await nova.action(id, { migrate: null }).catch(() => undefined);
     await nova.waitForStatus(id, 'ACTIVE');
-    await waitForPing(nova, server('cold'));
+    await waitForPing(nova, servers.server('cold'));
     expect(await allocation(id)).toEqual(before);
   });
 
   it('are deleted with all their disks before they are confirmed', async () => {
-    const { id } = server('cold');
+    const { id } = servers.server('cold');
     await nova.action(id, { resize: { flavorRef: await nova.flavorId('m1.mini') } });
     await nova.waitForStatus(id, 'VERIFY_RESIZE');
     const { uuid } = await lastMigration(id);
@@ -154,6 +135,6 @@ describe('resized servers', () => {
     await nova.waitForGone(id);
     expect(await traces(nova, { id })).toEqual([]);
     expect(await allocation(uuid)).toBeNull();
-    servers.delete('cold');
+    servers.forget('cold');
   });
 });

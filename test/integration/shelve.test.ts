@@ -4,55 +4,35 @@ import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { BothWays } from '../support/both-ways';
 import { ComputeProcess } from '../support/compute-process';
-import { CLOUD, NOVA_CONF, NovaApi, type Server, waitFor } from '../support/nova-api';
-import { ALL_IN_ONE, bakeImage, run, traces, waitForPing } from '../support/servers';
+import { CLOUD, NOVA_CONF, NovaApi, waitFor } from '../support/nova-api';
+import { run, traces, waitForPing } from '../support/servers';
 
 const imagesSchema = z.object({ images: z.array(z.looseObject({ id: z.string(), status: z.string() })) });
 
 describe('shelved servers', () => {
   let nova: NovaApi;
   let compute: ComputeProcess;
-  let image: string;
-  const servers = new Map<string, Server>();
+  let servers: BothWays;
 
   beforeAll(async () => {
     nova = await NovaApi.login();
-    image = await nova.imageId('tiny');
     compute = await ComputeProcess.start();
-    await run(ALL_IN_ONE, ['discover-hosts']);
-    await bakeImage(image);
-    for (const [how, flavor] of [
-      ['cold', 'm1.micro'],
-      ['uvm', 'm1.mini'],
-    ] as const) {
-      const id = await nova.create({ name: how, image, flavor: await nova.flavorId(flavor) });
-      servers.set(how, await nova.waitForStatus(id, 'ACTIVE'));
-      expect((await compute.boot(id))?.how).toBe(how);
-    }
+    servers = await BothWays.boot(nova, compute, { cold: 'm1.micro', uvm: 'm1.mini' });
   });
   afterAll(async () => {
-    for (const server of servers.values()) {
-      await nova.delete(server.id);
-      await nova.waitForGone(server.id);
-      expect(await traces(nova, server)).toEqual([]);
-    }
+    await servers.remove();
     await compute.stop();
   });
-
-  function server(how: string): Server {
-    const found = servers.get(how);
-    if (found === undefined) throw new Error(`no ${how} server`);
-    return found;
-  }
 
   async function imagesOf(id: string): Promise<string[]> {
     const { images } = imagesSchema.parse(await nova.get('image', `/v2/images?instance_uuid=${id}`));
     return images.map(({ status }) => status);
   }
 
-  it.each(['cold', 'uvm'])('leave the host at once and come back as they were (%s)', async (how) => {
-    const { id, addresses } = server(how);
+  it.each(['cold', 'uvm'] as const)('leave the host at once and come back as they were (%s)', async (how) => {
+    const { id, addresses } = servers.server(how);
     await nova.action(id, { shelve: null });
     const shelved = await nova.waitForStatus(id, 'SHELVED_OFFLOADED');
     expect(shelved['OS-EXT-SRV-ATTR:host']).toBeNull();
@@ -71,7 +51,7 @@ describe('shelved servers', () => {
   });
 
   it('stay for a while where the operator wants it so', async () => {
-    const { id } = server('cold');
+    const { id } = servers.server('cold');
     const later = join(CLOUD, 'etc', 'shelved-later.conf');
     await writeFile(later, '[DEFAULT]\nshelved_offload_time = 1\nshelved_poll_interval = 5\n');
     await compute.stop();

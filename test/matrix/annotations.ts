@@ -34,7 +34,8 @@ export function annotationsIn(file: string, content: string): Shown[] {
   return lines.flatMap((line, index) => {
     const keys = ANNOTATION.exec(line)?.[1];
     if (keys === undefined) return [];
-    const test = TEST.exec(lines[index + 1] ?? '')?.[2];
+    // A long head of a test has its title on a line of its own.
+    const test = TEST.exec(lines.slice(index + 1, index + 3).join('\n'))?.[2];
     if (test === undefined) throw new Error(`${file}:${index + 1}: there is no test below 'matrix: ${keys}'`);
     return keys.split(',').map((key) => ({ key: key.trim(), file, test }));
   });

@@ -3,8 +3,18 @@
 # compiler that lz4 is built with, and the locked dependencies. Sourced by test/run and devstack/demo.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# pyenv and its like come before Debian's python3 on some machines; the cloud is made of Debian's.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+# pyenv and its like come before Debian's python3 on some machines; the cloud is made of Debian's. Node stays the
+# caller's: Debian packages bring an older one along (novnc does).
+keep_node() {
+  local bin=$ROOT/dist/bin tool path
+  mkdir -p "$bin"
+  for tool in node npm npx; do
+    path=$(command -v "$tool") || continue
+    [ "$path" = "$bin/$tool" ] || ln -sfn "$path" "$bin/$tool"
+  done
+  export PATH=$bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+}
+keep_node
 # libvirt calls each hold a thread while they wait.
 export UV_THREADPOOL_SIZE=${UV_THREADPOOL_SIZE:-32}
 BUILD_PACKAGES=(python3 make g++) # for lz4

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -105,11 +105,31 @@ describe('the Debian package', () => {
     file = join(packages, 'prebake-compute.deb');
     await run('cp', [join(ROOT, stdout.trim()), file]);
     machine = await Machine.make(packages);
+    await giveNode();
   });
   afterAll(async () => {
     await machine.stop();
     await rm(packages, { recursive: true });
   });
+
+  /** A package of the node that runs here, as NodeSource makes them, for a machine that has it from elsewhere. */
+  async function giveNode(): Promise<void> {
+    const { version } = process;
+    const stage = join(packages, 'nodejs');
+    await mkdir(join(stage, 'DEBIAN'), { recursive: true });
+    await mkdir(join(stage, 'usr/bin'), { recursive: true });
+    await copyFile(process.execPath, join(stage, 'usr/bin/node'));
+    await writeFile(
+      join(stage, 'DEBIAN/control'),
+      `Package: nodejs\nVersion: ${version.slice(1)}\nArchitecture: ${process.arch === 'x64' ? 'amd64' : process.arch}\n` +
+        'Maintainer: The prebake authors <prebake@localhost>\nDescription: Node.js\n',
+    );
+    await run('dpkg-deb', ['--build', '--root-owner-group', '-Znone', stage, `${stage}.deb`]);
+    expect(await machine.run('dpkg', '--install', '--force-downgrade', `${stage}.deb`)).toMatchObject({
+      code: 0,
+    });
+    expect(await machine.run('node', '--version')).toMatchObject({ stdout: `${version}\n` });
+  }
 
   test('is small, belongs to root, and asks for the node that its binaries fit', async () => {
     const { stdout: info } = await run('dpkg-deb', ['--info', file]);

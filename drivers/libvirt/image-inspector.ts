@@ -16,6 +16,14 @@ export interface InspectedImage {
   readonly virtualSizeBytes: number;
 }
 
+/** A disk over a backing file, and what it says of that. */
+export interface InspectedOverlay {
+  readonly virtualSizeBytes: number;
+  readonly backingPath: string;
+  /** Empty when it does not say. */
+  readonly backingFormat: string;
+}
+
 const HEADER_BYTES = 64 * 1024;
 const QCOW2_MAGIC = 0x514649fb;
 const INCOMPATIBLE = { dirty: 1n, corrupt: 2n, dataFile: 4n, compressionType: 8n, extendedL2: 16n };
@@ -46,26 +54,70 @@ const FOREIGN: readonly { readonly name: string; readonly offset: number; readon
  * @throws ImageUnacceptable saying what is wrong with it
  */
 export async function inspectImage(path: string, image: string): Promise<InspectedImage> {
+  const { header, fileBytes } = await readHeader(path);
+  return inspectHeader(header, fileBytes, image);
+}
+
+async function readHeader(path: string): Promise<{ readonly header: Buffer; readonly fileBytes: number }> {
   const file = await open(path, 'r');
   try {
     const { size } = await file.stat();
-    const { buffer, bytesRead } = await file.read(
-      Buffer.alloc(Math.min(HEADER_BYTES, size)),
-      0,
-      undefined,
-      0,
-    );
-    return inspectHeader(buffer.subarray(0, bytesRead), size, image);
+    const bytes = Math.min(HEADER_BYTES, size);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, undefined, 0);
+    return { header: buffer.subarray(0, bytesRead), fileBytes: size };
   } finally {
     await file.close();
   }
 }
 
+/**
+ * Inspects a disk that was made over a backing file and may have come from another host, as `inspectImage` does.
+ * @returns also what its header says of the backing file, which is not to be believed
+ * @throws ImageUnacceptable also when it is no qcow2
+ */
+export async function inspectOverlay(path: string, overlay: string): Promise<InspectedOverlay> {
+  const { header, fileBytes } = await readHeader(path);
+  return inspectOverlayHeader(header, fileBytes, overlay);
+}
+
+/** As `inspectOverlay`, given the first 64 KiB of a file of `fileBytes`. */
+export function inspectOverlayHeader(header: Buffer, fileBytes: number, overlay: string): InspectedOverlay {
+  const refuse = refusalOf(overlay);
+  // What is about the backing file is taken out, and the rest held to what any image is.
+  const rest = Buffer.from(header);
+  if (header.length >= V3_HEADER_BYTES) rest.fill(0, 8, 20);
+  const { format, virtualSizeBytes } = inspect(rest, fileBytes, refuse, [EXTENSION.dataFileName]);
+  if (format !== 'qcow2') refuse('it is no qcow2');
+  const nameAt = Number(header.readBigUInt64BE(8));
+  const version = header.readUInt32BE(4);
+  const begin = version === 3 ? header.readUInt32BE(100) : V2_HEADER_BYTES;
+  const formats = [...extensions(header, begin)].filter(({ type }) => type === EXTENSION.backingFormat);
+  return {
+    virtualSizeBytes,
+    backingPath: header.toString('utf8', nameAt, nameAt + header.readUInt32BE(16)),
+    backingFormat: formats[0]?.content.toString('utf8') ?? '',
+  };
+}
+
 /** As `inspectImage`, given the first 64 KiB of a file of `fileBytes`. */
 export function inspectHeader(header: Buffer, fileBytes: number, image: string): InspectedImage {
-  const refuse = (reason: string): never => {
+  return inspect(header, fileBytes, refusalOf(image), [EXTENSION.dataFileName, EXTENSION.backingFormat]);
+}
+
+type Refuse = (reason: string) => never;
+
+function refusalOf(image: string): Refuse {
+  return (reason) => {
     throw new ImageUnacceptable(`Image ${image} is unacceptable: ${reason}`);
   };
+}
+
+function inspect(
+  header: Buffer,
+  fileBytes: number,
+  refuse: Refuse,
+  refusedExtensions: readonly number[],
+): InspectedImage {
   if (fileBytes === 0) refuse('it is empty');
   const foreign = FOREIGN.find(({ offset, bytes }) =>
     header.subarray(offset, offset + bytes.length).equals(bytes),
@@ -93,7 +145,11 @@ export function inspectHeader(header: Buffer, fileBytes: number, image: string):
     headerBytes = header.readUInt32BE(100);
     if (headerBytes < V3_HEADER_BYTES || headerBytes % 8 !== 0) refuse('its qcow2 header length is wrong');
   }
-  refuseExtensions(header.subarray(0, 2 ** clusterBits), headerBytes, refuse);
+  for (const { type } of extensions(header.subarray(0, 2 ** clusterBits), headerBytes)) {
+    if (!refusedExtensions.includes(type)) continue;
+    if (type === EXTENSION.dataFileName) refuse('it names an external data file');
+    refuse('it names the format of a backing file');
+  }
 
   const virtualSize = header.readBigUInt64BE(24);
   const l1Entries = header.readUInt32BE(36);
@@ -110,13 +166,13 @@ export function inspectHeader(header: Buffer, fileBytes: number, image: string):
   return { format: 'qcow2', virtualSizeBytes: Number(virtualSize) };
 }
 
-/** Walks the header extensions; all that lead out of the file are refused. */
-function refuseExtensions(header: Buffer, begin: number, refuse: (reason: string) => never): void {
+/** The header extensions. */
+function* extensions(header: Buffer, begin: number): Generator<{ type: number; content: Buffer }> {
   for (let offset = begin; offset + 8 <= header.length;) {
     const type = header.readUInt32BE(offset);
     if (type === EXTENSION.end) return;
-    if (type === EXTENSION.dataFileName) refuse('it names an external data file');
-    if (type === EXTENSION.backingFormat) refuse('it names the format of a backing file');
-    offset += 8 + Math.ceil(header.readUInt32BE(offset + 4) / 8) * 8;
+    const bytes = header.readUInt32BE(offset + 4);
+    yield { type, content: header.subarray(offset + 8, offset + 8 + bytes) };
+    offset += 8 + Math.ceil(bytes / 8) * 8;
   }
 }

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { ObjectRefused } from '../openstack';
-import { type ParcelFile, type UvmManifest, fileNameOf, parseManifest } from '../squirrel';
+import { MAX_MAP_BYTES, type ParcelFile, type UvmManifest, fileNameOf, parseManifest } from '../squirrel';
 
 const FORMAT_NAME = 'prebake-stored-uvm';
 const FORMAT_VERSION = 1;
@@ -13,7 +13,10 @@ const FORMAT_VERSION = 1;
 export const SEGMENT_BYTES = 4 * 1024 ** 2;
 /** An entry is read into memory whole. */
 export const MAX_ENTRY_BYTES = 16 * 1024 ** 2;
-const MAX_FILE_BYTES = 64 * 1024 ** 3;
+/** What the files of a µVM may take beyond a multiple of its memory: packs have pages of others, too. */
+const SPARE_BYTES = 4 * 1024 ** 3;
+const MEMORIES = 4;
+const NAMES_SHOWN = 3;
 
 const digestSchema = z.string().regex(/^[0-9a-f]{64}$/);
 
@@ -21,12 +24,15 @@ const fileSchema = z
   .strictObject({
     kind: z.enum(['map', 'pack']),
     id: digestSchema,
-    sizeBytes: z.int().positive().max(MAX_FILE_BYTES),
+    sizeBytes: z.int().positive(),
     /** SHA-256 of each segment, which is also its name in the store. */
     segments: z.array(digestSchema),
   })
   .refine((file) => file.segments.length === Math.ceil(file.sizeBytes / SEGMENT_BYTES), {
     message: 'its segments do not make up its size',
+  })
+  .refine((file) => file.kind === 'pack' || file.sizeBytes <= MAX_MAP_BYTES, {
+    message: 'it is too large for a page map',
   });
 
 const entrySchema = z.strictObject({
@@ -92,10 +98,22 @@ export function parseEntry(
   if (manifest.image.id !== expected.imageId) {
     throw new ObjectRefused(name, `it is of image ${manifest.image.id}`);
   }
-  const there = new Set(files.map(fileNameOf));
-  const absent = namesOf(manifest).filter((file) => !there.has(file));
-  if (absent.length > 0) throw new ObjectRefused(name, `it does not have ${absent.join(', ')}`);
+  const problem = problemOf(manifest, files);
+  if (problem !== undefined) throw new ObjectRefused(name, problem);
   return { manifest, text, files };
+}
+
+/** What is wrong with these files of a µVM. */
+function problemOf(manifest: UvmManifest, files: readonly StoredParcelFile[]): string | undefined {
+  const there = new Set(files.map(fileNameOf));
+  const wanted = new Set(namesOf(manifest));
+  const absent = [...wanted].filter((file) => !there.has(file));
+  if (absent.length > 0) return `it does not have ${absent.slice(0, NAMES_SHOWN).join(', ')}`;
+  if (files.length !== wanted.size) return 'it has files twice, or others than its manifest names';
+  const bytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
+  const limit = MEMORIES * manifest.memoryMb * 1024 ** 2 + SPARE_BYTES;
+  if (bytes > limit) return `it has ${bytes} bytes, more than the ${limit} that such a µVM could`;
+  return undefined;
 }
 
 function namesOf({ packs, files }: UvmManifest): string[] {

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { DamagedFile } from './errors';
 import { LivePages, readMaps, type StoredUvm } from './live-pages';
-import { MAX_PREFIX_PAGES, SEGMENT_PAGES, toRuns, type PackFile, type PrefixRun } from './pack-format';
+import { makePrefix, SEGMENT_PAGES, type PackFile, type PrefixRun } from './pack-format';
 import { PackSet, type PackReader } from './pack-reader';
 import { assemble } from './pack-writer';
 import { IMAGE, PAGE_HASH_BYTES, PageMapBuilder } from './page-map';
@@ -122,12 +122,7 @@ function prefixFor({ index }: PackReader, pages: Uint32Array): PrefixRun[] {
       for (let next = page; next < page + count; next += 1) wanted[base]?.add(next);
     }
   }
-  let room = MAX_PREFIX_PAGES;
-  return wanted.flatMap((numbers, base) => {
-    const chosen = [...numbers].slice(0, room).sort((a, b) => a - b);
-    room -= chosen.length;
-    return toRuns(chosen).map((run) => ({ base, ...run }));
-  });
+  return makePrefix(wanted.flatMap((numbers, base) => [...numbers].map((page) => ({ base, page }))));
 }
 
 export interface RebaseTask {

@@ -7,6 +7,7 @@ import { DamagedFile } from './errors';
 import { readMaps, type StoredUvm } from './live-pages';
 import { PackSet, readPages } from './pack-reader';
 import { IMAGE } from './page-map';
+import { planRestore } from './restore-plan';
 
 export interface InspectTask {
   readonly uvm: StoredUvm;
@@ -42,6 +43,8 @@ export function inspect(task: InspectTask): { pages: number } {
         throw new DamagedFile(path, `refers to pages that ${basename(file?.path ?? '')} does not have`);
       }
     }
+    // Also what only shows when it is written out.
+    planRestore(task.uvm);
     return { pages };
   } finally {
     set.close();

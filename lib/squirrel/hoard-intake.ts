@@ -38,8 +38,9 @@ interface CheckedParcel {
 
 const MIB = 1024 ** 2;
 /** No disk delta or device state of a minimal guest is as large as this. */
-const MAX_OTHER_FILE_BYTES = 16 * 1024 * MIB;
-const MAX_MAP_BYTES = 256 * MIB;
+const MAX_OTHER_FILE_BYTES = 2 * 1024 * MIB;
+/** A page map of 64 GiB of memory in the worst order. */
+export const MAX_MAP_BYTES = 96 * MIB;
 
 /** The name of a file while it is on its way. */
 export function fileNameOf({ kind, id }: ParcelFile): string {

@@ -10,7 +10,7 @@ export {
 } from './errors';
 export type { StoredFile, UvmDescription, UvmFileName, UvmManifest } from './manifest';
 export { parseManifest } from './manifest';
-export { fileNameOf } from './hoard-intake';
+export { fileNameOf, MAX_MAP_BYTES } from './hoard-intake';
 export type { Parcel, ParcelFile } from './hoard-intake';
 export { Squirrel } from './squirrel';
 export { squirrelOptions } from './options';

@@ -20,6 +20,8 @@ import { PAGE_BYTES, PAGE_HASH_BYTES } from './page-map';
 export const SEGMENT_PAGES = 2048;
 /** Pages that a segment's prefix may have. */
 export const MAX_PREFIX_PAGES = 4096;
+/** Segments of base packs that a prefix may have pages of: what has to be decoded, and kept, before it can be used. */
+export const MAX_PREFIX_SEGMENTS = 128;
 /** Reaches over a segment and its prefix. */
 export const WINDOW_LOG = 25;
 export const PACK_MAGIC = Buffer.from('PBPACK\0\x04', 'latin1');
@@ -77,6 +79,11 @@ export function pageHash(page: Uint8Array, bytes: number = PAGE_HASH_BYTES): Buf
 /** Pages of a segment: all have SEGMENT_PAGES but the last. */
 export function segmentPages(packPages: number, segment: number): number {
   return Math.min(packPages - segment * SEGMENT_PAGES, SEGMENT_PAGES);
+}
+
+/** The most that so many bytes become when nothing makes them smaller, with any codec. */
+export function maxStoredBytes(contentBytes: number): number {
+  return contentBytes + Math.ceil(contentBytes / 128) + 1024;
 }
 
 /** Sum of the pages of runs. */
@@ -137,8 +144,9 @@ export function parseIndex(content: Buffer, path: string): PackIndex {
   let runAt = runsAt;
   const segments = Array.from({ length: segmentCount }, (_, number): Segment => {
     const at = segmentsAt + number * SEGMENT_BYTES;
-    const end = runAt + content.readUInt32LE(at + 8) * RUN_BYTES;
-    if (end > hashesAt) throw wrong(`has not the prefix of segment ${number}`);
+    const runs = content.readUInt32LE(at + 8);
+    const end = runAt + runs * RUN_BYTES;
+    if (end > hashesAt || runs > MAX_PREFIX_PAGES) throw wrong(`has not the prefix of segment ${number}`);
     const prefix: PrefixRun[] = [];
     for (; runAt < end; runAt += RUN_BYTES) {
       prefix.push({
@@ -147,11 +155,13 @@ export function parseIndex(content: Buffer, path: string): PackIndex {
         pages: content.readUInt32LE(runAt + 8),
       });
     }
-    if (pagesOf(prefix) > MAX_PREFIX_PAGES || prefix.some(({ base }) => base >= baseCount)) {
-      throw wrong(`has an impossible prefix for segment ${number}`);
+    if (!isPossible(prefix, baseCount)) throw wrong(`has an impossible prefix for segment ${number}`);
+    const storedBytes = content.readUInt32LE(at);
+    if (storedBytes > maxStoredBytes(segmentPages(pages, number) * PAGE_BYTES)) {
+      throw wrong(`has segment ${number} larger than what is in it`);
     }
     return {
-      storedBytes: content.readUInt32LE(at),
+      storedBytes,
       codec: content.readUInt32LE(at + 4),
       digest: content.subarray(at + 12, at + SEGMENT_BYTES),
       prefix,
@@ -166,6 +176,45 @@ export function parseIndex(content: Buffer, path: string): PackIndex {
     segments,
     hashes: content.subarray(hashesAt),
   };
+}
+
+/** A prefix is in the order of its packs and their pages, which are then decoded once each, and within bounds. */
+function isPossible(prefix: readonly PrefixRun[], bases: number): boolean {
+  let last = { base: 0, end: 0 };
+  const segments = new Set<string>();
+  for (const { base, page, pages } of prefix) {
+    const inOrder = base === last.base ? page >= last.end : base > last.base;
+    if (base >= bases || !inOrder || pages === 0 || pages > MAX_PREFIX_PAGES) return false;
+    last = { base, end: page + pages };
+    for (let at = Math.floor(page / SEGMENT_PAGES); at * SEGMENT_PAGES < last.end; at += 1) {
+      segments.add(`${base} ${at}`);
+    }
+  }
+  return pagesOf(prefix) <= MAX_PREFIX_PAGES && segments.size <= MAX_PREFIX_SEGMENTS;
+}
+
+/**
+ * The prefix that has these pages of base packs; those that come first count where there are too many.
+ * @param pages position of the base pack, page there
+ */
+export function makePrefix(pages: Iterable<{ readonly base: number; readonly page: number }>): PrefixRun[] {
+  const chosen: { base: number; page: number }[] = [];
+  const seen = new Set<string>();
+  const segments = new Set<string>();
+  for (const { base, page } of pages) {
+    const segment = `${base} ${Math.floor(page / SEGMENT_PAGES)}`;
+    if (chosen.length === MAX_PREFIX_PAGES) break;
+    if (seen.has(`${base} ${page}`)) continue;
+    if (!segments.has(segment) && segments.size === MAX_PREFIX_SEGMENTS) continue;
+    segments.add(segment);
+    seen.add(`${base} ${page}`);
+    chosen.push({ base, page });
+  }
+  chosen.sort((a, b) => a.base - b.base || a.page - b.page);
+  const bases = [...new Set(chosen.map(({ base }) => base))];
+  return bases.flatMap((base) =>
+    toRuns(chosen.flatMap((one) => (one.base === base ? [one.page] : []))).map((run) => ({ base, ...run })),
+  );
 }
 
 /** Page numbers, ascending, as runs. */

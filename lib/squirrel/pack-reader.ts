@@ -13,6 +13,7 @@ import {
   MAX_INDEX_BYTES,
   PACK_MAGIC,
   SEGMENT_PAGES,
+  maxStoredBytes,
   offsetInSegment,
   pageHash,
   pagesOf,
@@ -218,8 +219,8 @@ export class PackReader {
     const storedBytes = footer.readUInt32LE(0);
     const contentBytes = footer.readUInt32LE(4);
     const at = size - FOOTER_BYTES - storedBytes;
-    if (at < PACK_MAGIC.length || contentBytes > MAX_INDEX_BYTES)
-      throw new DamagedFile(this.path, 'footer is wrong');
+    const impossible = contentBytes > MAX_INDEX_BYTES || storedBytes > maxStoredBytes(contentBytes);
+    if (at < PACK_MAGIC.length || impossible) throw new DamagedFile(this.path, 'footer is wrong');
     const stored = this.readBytes(storedBytes, at);
     if (hash('sha256', stored) !== this.file.id) {
       throw new DamagedFile(this.path, 'index is not the one that was stored');

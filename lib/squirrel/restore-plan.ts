@@ -39,6 +39,8 @@ export interface RestorePlan {
   readonly images: readonly PlannedImagePages[];
 }
 
+/** What is decoded once and kept for others until the µVM is written out may take 2 GiB of memory. */
+const MAX_KEPT_PAGES = 1 << 19;
 /** Groups of pages from the image that one task copies: 8 MiB. */
 const GROUPS_AT_ONCE = 8;
 
@@ -52,7 +54,7 @@ interface Needed {
 
 /**
  * Makes the plan for a µVM.
- * @throws DamagedFile when a map or an index is not what was stored
+ * @throws DamagedFile when a map or an index is not what was stored, or no host should spend what it asks for
  */
 export function planRestore(uvm: StoredUvm): RestorePlan {
   const set = new PackSet();
@@ -103,13 +105,20 @@ class NeededSegments {
   }
 
   finish(): PlannedSegment[] {
-    const building = [...this.byName.values()];
-    const prefixes = building.map((one) => this.prefixOf(one));
+    const prefixes = new Map([...this.byName.values()].map((one) => [one, this.prefixOf(one)]));
     // A segment with a prefix is nobody's prefix, so two rounds are enough.
     const all = [...this.byName.values()];
-    const first = all.filter((one) => (prefixes[building.indexOf(one)]?.length ?? 0) === 0);
-    const ordered = [...first, ...all.filter((one) => !first.includes(one))];
+    const hasPrefix = (one: Needed): boolean => (prefixes.get(one)?.length ?? 0) > 0;
+    const ordered = [...all.filter((one) => !hasPrefix(one)), ...all.filter(hasPrefix)];
     const position = new Map(ordered.map((one, at) => [one, at]));
+    const keptPages = all.reduce(
+      (sum, one) => sum + (one.kept ? segmentPages(one.reader.pages, one.number) : 0),
+      0,
+    );
+    const [some] = all;
+    if (some !== undefined && keptPages > MAX_KEPT_PAGES) {
+      throw new DamagedFile(some.pack.path, `its segments need ${keptPages} pages of others at once`);
+    }
     return ordered.map((one) => {
       const { reader, pack, number, kept, writes } = one;
       const segment = reader.index.segments[number];
@@ -121,7 +130,7 @@ class NeededSegments {
         codec: segment?.codec ?? 0,
         digest: Uint8Array.from(segment?.digest ?? []),
         pages: segmentPages(reader.pages, number),
-        prefix: (prefixes[building.indexOf(one)] ?? []).map(({ from, ...run }) => ({
+        prefix: (prefixes.get(one) ?? []).map(({ from, ...run }) => ({
           ...run,
           segment: position.get(from) ?? 0,
         })),

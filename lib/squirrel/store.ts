@@ -7,15 +7,7 @@ import { closeSync, openSync } from 'node:fs';
 import { DamagedFile } from './errors';
 import { forEachPage, readAt, ZERO_PAGE } from './file-pages';
 import { BlockFinder, ImageReader } from './image-blocks';
-import {
-  MAX_BASES,
-  MAX_PREFIX_PAGES,
-  pageHash,
-  SEGMENT_PAGES,
-  toRuns,
-  type PackFile,
-  type PrefixRun,
-} from './pack-format';
+import { MAX_BASES, makePrefix, pageHash, SEGMENT_PAGES, type PackFile, type PrefixRun } from './pack-format';
 import { PackSet, type PackReader } from './pack-reader';
 import type { EncodeTask, PageSource } from './pack-writer';
 import { IMAGE, PAGE_BYTES, PAGE_HASH_BYTES, PageMapBuilder } from './page-map';
@@ -303,14 +295,8 @@ class PackPlanner {
     this.second = new Set();
   }
 
-  /** The pages that resemble those of this segment, in the order in which their packs have them. */
+  /** The pages that resemble those of this segment; the most alike count where there are too many. */
   private prefix(): PrefixRun[] {
-    const chosen = [...new Set([...this.best, ...this.second])].slice(0, MAX_PREFIX_PAGES);
-    const places = chosen.sort((a, b) => a - b).flatMap((number) => this.places[number] ?? []);
-    const bases = [...new Set(places.map(({ base }) => base))];
-    return bases.flatMap((base) => {
-      const pages = places.filter((place) => place.base === base).map(({ page }) => page);
-      return toRuns(pages).map((run) => ({ base, ...run }));
-    });
+    return makePrefix([...this.best, ...this.second].flatMap((number) => this.places[number] ?? []));
   }
 }

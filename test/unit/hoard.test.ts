@@ -226,13 +226,42 @@ describe('the store cannot make a host take', () => {
     await refuses(
       name,
       first((file) => (file.sizeBytes = 2 ** 50)),
-      'sizeBytes',
+      'do not make up its size',
     );
     await refuses(
       name,
       first((file) => (file.sizeBytes += SEGMENT_BYTES)),
       'do not make up its size',
     );
+  });
+
+  test('page maps that are too large, more files than it needs, and more bytes than such a µVM could have', async () => {
+    const name = entryOf(uvm);
+    const gets = swift.count('GET', 'segments/');
+    const inflate = (kind: string, count: number) =>
+      changed((entry) => {
+        const file = entry.files.find((one) => one.kind === kind);
+        if (file === undefined) return;
+        // The same segment again and again: small in the store, and here as large as it says.
+        file.segments = Array<string>(count).fill(file.segments[0] ?? '');
+        file.sizeBytes = count * SEGMENT_BYTES;
+      });
+    await refuses(name, inflate('map', 25), 'too large for a page map');
+    await refuses(name, inflate('pack', 2000), 'more than the');
+    await refuses(
+      name,
+      changed((entry) => entry.files.push(...entry.files)),
+      'files twice',
+    );
+    await refuses(
+      name,
+      changed((entry) =>
+        entry.files.push({ kind: 'pack', id: 'f'.repeat(64), sizeBytes: 1, segments: ['f'.repeat(64)] }),
+      ),
+      'others than its manifest names',
+    );
+    await refuses(name, () => Buffer.from('['.repeat(8 * 1024 ** 2)), 'not JSON');
+    expect(swift.count('GET', 'segments/')).toBe(gets);
   });
 
   test('a pack that has other pages than its index says, though all digests of its segments are right', async () => {

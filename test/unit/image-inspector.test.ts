@@ -1,5 +1,5 @@
 /** What the inspector lets through to QEMU, and what it does not: headers made by hand. */
-import { inspectHeader } from '../../drivers/libvirt/image-inspector';
+import { inspectHeader, inspectOverlayHeader } from '../../drivers/libvirt/image-inspector';
 import { ImageUnacceptable } from '../../lib/exceptions';
 
 const CLUSTER_BYTES = 65536;
@@ -84,4 +84,44 @@ test.each([
 test('an empty file and a cut header are refused', () => {
   expect(() => inspectHeader(Buffer.alloc(0), 0, 'img')).toThrow(/empty/);
   expect(() => inspectHeader(qcow2().subarray(0, 40), 40, 'img')).toThrow(/cut short/);
+});
+
+describe('a disk over a backing file', () => {
+  const overlay = (spoil: (header: Buffer) => void = () => undefined): Buffer =>
+    qcow2((header) => {
+      header.writeUInt32BE(0xe2792aca, 104);
+      header.writeUInt32BE(3, 108);
+      header.write('raw', 112);
+      header.writeBigUInt64BE(0x200n, 8);
+      header.writeUInt32BE(5, 16);
+      header.write('/base', 0x200);
+      spoil(header);
+    });
+  const inspectOverlay = (header: Buffer): unknown => inspectOverlayHeader(header, FILE_BYTES, 'disk');
+
+  test('is told with what it says of that', () => {
+    expect(inspectOverlay(overlay())).toEqual({
+      virtualSizeBytes: GIB,
+      backingPath: '/base',
+      backingFormat: 'raw',
+    });
+    expect(inspectOverlay(qcow2())).toEqual({ virtualSizeBytes: GIB, backingPath: '', backingFormat: '' });
+  });
+
+  test.each<[string, RegExp, Buffer]>([
+    ['keeps its data elsewhere', /external file/, overlay((h) => h.writeBigUInt64BE(4n, 72))],
+    [
+      'names a data file',
+      /external data file/,
+      overlay((h) => {
+        h.writeUInt32BE(0x44415441, 120);
+        h.writeUInt32BE(8, 124);
+      }),
+    ],
+    ['is no qcow2', /no qcow2/, Buffer.alloc(CLUSTER_BYTES)],
+    ['is cut off', /cut short/, overlay().subarray(0, 30)],
+  ])('is refused when it %s', (_, reason, header) => {
+    expect(() => inspectOverlay(header)).toThrow(ImageUnacceptable);
+    expect(() => inspectOverlay(header)).toThrow(reason);
+  });
 });

@@ -1,6 +1,6 @@
 /** Manifests, page maps and packs that somebody made to do harm, or that were harmed: refused, by name, with the reason. */
 import { hash } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { encodeBlock, encodeBound } from 'lz4';
@@ -11,6 +11,8 @@ import {
   FOOTER_BYTES,
   MAX_INDEX_BYTES,
   MAX_PREFIX_PAGES,
+  MAX_PREFIX_SEGMENTS,
+  SEGMENT_PAGES,
   WINDOW_LOG,
   pageHash,
   type PackFile,
@@ -18,6 +20,7 @@ import {
 } from '../../lib/squirrel/pack-format';
 import { assemble, check, encode, type EncodedSegment } from '../../lib/squirrel/pack-writer';
 import { IMAGE, PageMapBuilder } from '../../lib/squirrel/page-map';
+import { planRestore } from '../../lib/squirrel/restore-plan';
 import { LZ4, ZSTD } from '../../lib/squirrel/codec';
 import { compress } from '../../lib/squirrel/zstd';
 import { makeDraft, page } from '../support/squirrel';
@@ -34,6 +37,7 @@ interface Made {
   readonly segments?: readonly EncodedSegment[];
   readonly bases?: readonly string[];
   readonly hashes?: Buffer;
+  readonly pages?: number;
 }
 
 /** A pack of these pages under its rightful name, but with whatever is asked for in it. */
@@ -130,9 +134,7 @@ describe('a pack', () => {
     async (_, content) => {
       const stored = frame(content);
       expect(stored.length).toBeLessThan(200_000);
-      const pack = await makePack([some[0] ?? Buffer.alloc(PAGE)], {
-        segments: [{ codec: ZSTD, stored, prefix: [] }],
-      });
+      const pack = await makePack(some, { segments: [{ codec: ZSTD, stored, prefix: [] }] });
       const before = process.memoryUsage().rss;
       expectRefused(() => check(pack), pack.path, 'segment 0 cannot be decoded');
       expect(process.memoryUsage().rss - before).toBeLessThan(100 * 1024 ** 2);
@@ -156,7 +158,7 @@ describe('a pack', () => {
     const stored = Buffer.alloc(encodeBound(content.length));
     const bytes = encodeBlock(content, stored);
     const segment = { codec: LZ4, stored: stored.subarray(0, bytes), prefix: [] };
-    const pack = await makePack([some[0] ?? Buffer.alloc(PAGE)], { segments: [segment] });
+    const pack = await makePack(some, { segments: [segment] });
     expectRefused(() => check(pack), pack.path, 'segment 0 cannot be decoded');
   });
 
@@ -201,6 +203,65 @@ describe('a pack', () => {
     }
   });
 
+  test('is refused when a segment is stored in more than its pages could take, before it is read', async () => {
+    const stored = Buffer.alloc(8 * 1024 ** 2);
+    const pack = await makePack(some, { segments: [{ codec: ZSTD, stored, prefix: [] }] });
+    expectRefused(() => check(pack), pack.path, 'segment 0 larger than what is in it');
+  });
+
+  test('is refused when its index is stored in more than it could take, before it is read', async () => {
+    const pack = await makePack(some);
+    const content = await readFile(pack.path);
+    const footer = Buffer.from(content.subarray(content.length - FOOTER_BYTES));
+    const indexBytes = 300 * 1024 ** 2;
+    footer.writeUInt32LE(indexBytes, 0);
+    await truncate(pack.path, 8 + indexBytes);
+    await appendFile(pack.path, footer);
+    const before = process.memoryUsage().arrayBuffers;
+    expectRefused(() => check(pack), pack.path, 'footer is wrong');
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(10 * 1024 ** 2);
+  });
+
+  test('is refused when it takes too much memory to write out what builds on it', async () => {
+    // Zeros: 4 MiB of them in 400 bytes, and every segment of the base is needed at once.
+    const zeros = frame(Buffer.alloc(SEGMENT_PAGES * PAGE));
+    const count = MAX_PREFIX_SEGMENTS;
+    const makeBase = async (marker: string): Promise<PackFile> => {
+      const hashes = Buffer.alloc(count * SEGMENT_PAGES * 8, marker);
+      const segments = Array<EncodedSegment>(count).fill({ codec: ZSTD, stored: zeros, prefix: [] });
+      return await makePack([], { segments, hashes, pages: count * SEGMENT_PAGES });
+    };
+    const bases = await Promise.all(['a', 'b', 'c'].map(makeBase));
+    const derived = await Promise.all(
+      bases.map(async (base, number) =>
+        makePack([page(`derived ${number}`)], {
+          bases: [base.id],
+          segments: [
+            {
+              codec: ZSTD,
+              stored: zeros,
+              prefix: Array.from({ length: count }, (_, at) => ({
+                base: 0,
+                page: at * SEGMENT_PAGES,
+                pages: 1,
+              })),
+            },
+          ],
+        }),
+      ),
+    );
+    const path = join(directory, 'map');
+    const builder = new PageMapBuilder();
+    derived.forEach((_, pack) => builder.add(pack, pack, 0));
+    const content = builder.serialise(new Map(), Buffer.alloc(0));
+    await writeFile(path, content);
+    const uvm = {
+      packs: [...derived, ...bases],
+      maps: [{ path, digest: hash('sha256', content), sizeBytes: 3 * PAGE }],
+    };
+    expectRefused(() => planRestore(uvm), derived[0]?.path ?? '', 'pages of others at once');
+  });
+
   test('is refused when a page is not the one that its index has a hash of', async () => {
     const hashes = Buffer.concat(some.map((one) => pageHash(one)));
     hashes.writeUInt8(hashes.readUInt8(17) ^ 1, 17);
@@ -235,6 +296,32 @@ describe('a pack', () => {
     test.each([
       ['beyond the end of it', [{ base: 0, page: 3, pages: 3 }], 'refers beyond the end of'],
       ['to one that is not named', [{ base: 1, page: 0, pages: 1 }], 'impossible prefix'],
+      [
+        'twice to the same',
+        [
+          { base: 0, page: 0, pages: 1 },
+          { base: 0, page: 0, pages: 1 },
+        ],
+        'impossible prefix',
+      ],
+      [
+        'backwards',
+        [
+          { base: 0, page: 3, pages: 1 },
+          { base: 0, page: 0, pages: 1 },
+        ],
+        'impossible prefix',
+      ],
+      ['to nothing', Array<PrefixRun>(4000).fill({ base: 0, page: 0, pages: 0 }), 'impossible prefix'],
+      [
+        'to pages all over it',
+        Array.from({ length: MAX_PREFIX_SEGMENTS + 1 }, (_, at) => ({
+          base: 0,
+          page: at * SEGMENT_PAGES,
+          pages: 1,
+        })),
+        'impossible prefix',
+      ],
       [
         'to more than a prefix may have',
         [{ base: 0, page: 0, pages: MAX_PREFIX_PAGES + 1 }],
@@ -335,6 +422,12 @@ describe('a manifest', () => {
     ['something unknown', (sound) => ({ ...sound, run: '/bin/sh' })],
   ])('is refused with %s, though its digest is right', async (_, change) => {
     const text = serialiseManifest(change(await manifest()) as UvmManifest);
+    expectRefused(() => parseManifest(text, 'it'), 'it', 'it is damaged');
+  });
+
+  test('is refused when it is endlessly deep', () => {
+    const deep = `${'['.repeat(2_000_000)}${']'.repeat(2_000_000)}`;
+    const text = `{"format": "prebake-uvm", "version": 4, "digest": "${hash('sha256', '')}", "uvm": ${deep}}`;
     expectRefused(() => parseManifest(text, 'it'), 'it', 'it is damaged');
   });
 

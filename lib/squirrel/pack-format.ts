@@ -142,20 +142,27 @@ export function parseIndex(content: Buffer, path: string): PackIndex {
     throw wrong('has the wrong length');
   }
   let runAt = runsAt;
+  // Prefixes are read again whenever they are asked for: of a large cache they would take more memory than anything else.
+  const runsBetween = (from: number, to: number): PrefixRun[] => {
+    const runs: PrefixRun[] = [];
+    for (let at = from; at < to; at += RUN_BYTES) {
+      runs.push({
+        base: content.readUInt32LE(at),
+        page: content.readUInt32LE(at + 4),
+        pages: content.readUInt32LE(at + 8),
+      });
+    }
+    return runs;
+  };
   const segments = Array.from({ length: segmentCount }, (_, number): Segment => {
     const at = segmentsAt + number * SEGMENT_BYTES;
     const runs = content.readUInt32LE(at + 8);
     const end = runAt + runs * RUN_BYTES;
     if (end > hashesAt || runs > MAX_PREFIX_PAGES) throw wrong(`has not the prefix of segment ${number}`);
-    const prefix: PrefixRun[] = [];
-    for (; runAt < end; runAt += RUN_BYTES) {
-      prefix.push({
-        base: content.readUInt32LE(runAt),
-        page: content.readUInt32LE(runAt + 4),
-        pages: content.readUInt32LE(runAt + 8),
-      });
-    }
-    if (!isPossible(prefix, baseCount)) throw wrong(`has an impossible prefix for segment ${number}`);
+    const from = runAt;
+    runAt = end;
+    if (!isPossible(runsBetween(from, end), baseCount))
+      throw wrong(`has an impossible prefix for segment ${number}`);
     const storedBytes = content.readUInt32LE(at);
     if (storedBytes > maxStoredBytes(segmentPages(pages, number) * PAGE_BYTES)) {
       throw wrong(`has segment ${number} larger than what is in it`);
@@ -164,7 +171,9 @@ export function parseIndex(content: Buffer, path: string): PackIndex {
       storedBytes,
       codec: content.readUInt32LE(at + 4),
       digest: content.subarray(at + 12, at + SEGMENT_BYTES),
-      prefix,
+      get prefix() {
+        return runsBetween(from, end);
+      },
     };
   });
   if (runAt !== hashesAt) throw wrong('has prefixes of no segment');

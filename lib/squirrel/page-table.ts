@@ -1,8 +1,5 @@
-/**
- * Finds a page by its hash: an open-addressing table. For the pages of all packs it costs 22 to 44 bytes a page, and lives
- * only as long as a µVM is being stored.
- */
-import { PAGE_HASH_BYTES } from './page-map';
+/** Finds a page of a µVM that is being stored by its hash: an open-addressing table. */
+import type { PAGE_HASH_BYTES } from './page-map';
 
 /** Of a hash that nobody can make two pages for. */
 export const STRONG_HASH_BYTES = 16;

@@ -8,6 +8,7 @@ import { DamagedFile } from './errors';
 import { forEachPage, readAt, ZERO_PAGE } from './file-pages';
 import { BlockFinder, ImageReader } from './image-blocks';
 import { MAX_BASES, makePrefix, pageHash, SEGMENT_PAGES, type PackFile, type PrefixRun } from './pack-format';
+import { PackPages } from './pack-pages';
 import { PackSet, type PackReader } from './pack-reader';
 import type { EncodeTask, PageSource } from './pack-writer';
 import { IMAGE, PAGE_BYTES, PAGE_HASH_BYTES, PageMapBuilder } from './page-map';
@@ -168,7 +169,7 @@ class KnownPages {
   readonly own = new PageTable(STRONG_HASH_BYTES);
   /** Per pack how many of the draft's pages it has that the image does not have. */
   readonly common: readonly number[];
-  private readonly table = new PageTable(PAGE_HASH_BYTES);
+  private readonly stored: PackPages;
   private readonly found = Buffer.alloc(PAGE_BYTES);
 
   constructor(
@@ -181,11 +182,11 @@ class KnownPages {
       if ((blocks[draft.unique.find(digest)?.page ?? page] ?? -1) < 0)
         wanted.add(digest, 0, { pack: 0, page });
     });
-    this.common = readers.map((reader, pack) => {
+    const hashesOf = readers.map((reader) => reader?.index.hashes ?? Buffer.alloc(0));
+    this.stored = new PackPages(hashesOf);
+    this.common = hashesOf.map((hashes) => {
       let count = 0;
-      for (let page = 0; page < (reader?.pages ?? 0); page += 1) {
-        const hashes = reader?.index.hashes ?? ZERO_PAGE;
-        this.table.add(hashes, page * PAGE_HASH_BYTES, { pack, page });
+      for (let page = 0; page < hashes.length / PAGE_HASH_BYTES; page += 1) {
         if (wanted.find(hashes, page * PAGE_HASH_BYTES) !== undefined) count += 1;
       }
       return count;
@@ -194,7 +195,7 @@ class KnownPages {
 
   /** Where a pack has this page: compared byte by byte, since its hash in the pack is short. */
   find(page: Buffer, digest: Buffer): { pack: number; page: number } | undefined {
-    const place = this.table.find(digest);
+    const place = this.stored.find(digest);
     const reader = place && this.readers[place.pack];
     if (place === undefined || reader === undefined) return undefined;
     try {

@@ -94,7 +94,7 @@ async function measureCorpus(
         totals.set(peer, total);
       }
     }
-    return [...figures, await measureIndex(cache.directory), ...sumUp(added, totals)];
+    return [...figures, await measureIndex(scratch), ...sumUp(added, totals)];
   } finally {
     for (const peer of peers) await peer.close();
     await cache.close();

@@ -52,7 +52,7 @@ export async function measureCache(source: CacheSource, options: BenchOptions): 
       const samples = await takeSamples(copy);
       const figures: Figure[] = [];
       for (const sample of samples) figures.push(...(await measureSample(fresh, sample, directory, options)));
-      return [...figures, await measureIndex(fresh.directory)];
+      return [...figures, await measureIndex(directory)];
     } finally {
       await copy.close();
       await fresh.close();

@@ -61,8 +61,10 @@ async function bake(image: string, signal: AbortSignal): Promise<void> {
 }
 
 /** Tempest's own directory for a kind: its configuration and its results database. */
+const directoryOf = (kind: Kind): string => join(CLOUD, 'lib', 'tempest', kind);
+
 async function workspace(kind: Kind, signal: AbortSignal): Promise<string> {
-  const directory = join(CLOUD, 'lib', 'tempest', kind);
+  const directory = directoryOf(kind);
   const exists = await readFile(join(directory, '.stestr.conf')).catch(() => null);
   if (exists === null) {
     await mkdir(join(CLOUD, 'lib', 'tempest'), { recursive: true });
@@ -144,6 +146,9 @@ function report(reports: readonly RunReport[]): boolean {
     for (const test of failed) process.stdout.write(`${kind}: failed: ${test}\n`);
     for (const test of missing)
       process.stdout.write(`${kind}: passes on stock nova-compute, not here: ${test}\n`);
+    if (failed.length > 0) {
+      process.stdout.write(`${kind}: why, with every request: cd ${directoryOf(kind)} && stestr last\n`);
+    }
   }
   return reports.every(
     ({ failed, missing, passed }) => passed > 0 && failed.length === 0 && missing.length === 0,

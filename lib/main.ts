@@ -26,6 +26,7 @@ import { BakeRecorder, BootRecorder, Metrics, createSidecar } from './sidecar';
 import { handleSignals } from './signals';
 import { Squirrel, squirrelOptions } from './squirrel';
 import { notifySystemd } from './systemd';
+import { startTracing } from './tracing';
 import { readVersion } from './version';
 
 /** A part that does not close in this time is left to the end of the process. */
@@ -47,6 +48,7 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
     return part;
   };
   try {
+    closing('tracing', await startTracing(config, logOf(logger, 'tracing')));
     const { glance, neutron, placement } = createClients(config, logOf(logger, 'openstack'));
     const squirrel = closing(
       'squirrel',

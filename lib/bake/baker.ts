@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { ImageSpec, TemplateDriver } from '../../drivers/driver';
 import { describeError } from '../exceptions';
 import type { Squirrel, UvmManifest } from '../squirrel';
+import { Timeline, phasesInWords } from '../timeline';
 import { runBake, type BakePhase } from './bake-run';
 import { BakeFailures, type FailedBake } from './failures';
 import { imagePolicy } from './image-policy';
@@ -157,14 +158,19 @@ export class Baker {
     return job;
   }
 
-  private async run(job: Job): Promise<UvmManifest> {
+  private run(job: Job): Promise<UvmManifest> {
+    const attributes = { 'openstack.image_id': job.image.id };
+    const timeline = new Timeline({ name: 'bake', attributes });
+    return timeline.run(() => this.runTimed(job, timeline));
+  }
+
+  private async runTimed(job: Job, timeline: Timeline): Promise<UvmManifest> {
     const { squirrel, driver, config, logger } = this.parts;
     const { image } = job;
     const timeoutS = imagePolicy(image).bakeTimeoutS ?? config.prebake.bakeTimeoutS;
     const timeoutMs = timeoutS * 1000;
     const deadline = AbortSignal.timeout(timeoutMs);
     const signal = AbortSignal.any([job.abort.signal, deadline]);
-    const beganAt = performance.now();
     let key: string | undefined;
     try {
       signal.throwIfAborted();
@@ -180,13 +186,14 @@ export class Baker {
         platform,
         memoryMb,
         guestTimeoutMs: timeoutMs,
-        report: (phase, percent) => this.report(job, phase, percent),
+        report: (phase, percent) => this.report(job, timeline, phase, percent),
         signal,
       });
-      const elapsedMs = Math.round(performance.now() - job.startedAt);
-      logger.info({ image: image.id, key, elapsedMs, addedBytes: manifest.addedBytes }, 'baked');
       await this.failures.clear(key);
-      this.ended(job, beganAt, { outcome: 'made' });
+      this.ended(job, timeline, { outcome: 'made' });
+      const elapsedMs = Math.round(performance.now() - job.startedAt);
+      const phases = phasesInWords(timeline.spans);
+      logger.info({ image: image.id, key, elapsedMs, addedBytes: manifest.addedBytes, phases }, 'baked');
       return manifest;
     } catch (error) {
       const late = deadline.aborted && !job.abort.signal.aborted;
@@ -203,7 +210,7 @@ export class Baker {
           forGood: error instanceof ImageUnsuitable,
         });
       }
-      this.ended(job, beganAt, { outcome: 'failed', reason: failure.message });
+      this.ended(job, timeline, { outcome: 'failed', reason: failure.message });
       throw failure;
     } finally {
       this.jobs.delete(image.id);
@@ -220,17 +227,16 @@ export class Baker {
 
   private ended(
     job: Job,
-    beganAt: number,
+    timeline: Timeline,
     end: { outcome: 'made' } | { outcome: 'failed'; reason: string },
   ): void {
-    this.parts.onEnded?.({
-      imageId: job.image.id,
-      durationMs: Math.round(performance.now() - beganAt),
-      ...end,
-    });
+    const durationMs = Math.round(timeline.elapsedMs());
+    timeline.end({ 'prebake.outcome': end.outcome }, 'reason' in end ? new Error(end.reason) : undefined);
+    this.parts.onEnded?.({ imageId: job.image.id, durationMs, ...end });
   }
 
-  private report(job: Job, phase: BakePhase, percent?: number): void {
+  private report(job: Job, timeline: Timeline, phase: BakePhase, percent?: number): void {
+    if (job.progress.phase !== phase) timeline.step(phase);
     const elapsedMs = Math.round(performance.now() - job.startedAt);
     job.progress = { imageId: job.image.id, phase, elapsedMs, ...(percent !== undefined && { percent }) };
     this.parts.onProgress?.(job.progress);

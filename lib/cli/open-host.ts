@@ -8,6 +8,7 @@ import type { Logger } from '../log';
 import { sidecarUrl } from '../sidecar';
 import { openStore } from '../hoard';
 import { Squirrel, squirrelOptions } from '../squirrel';
+import { startTracing } from '../tracing';
 import { findImage } from './find-image';
 import type { Bakery, Cache, Host } from './host';
 import { openHoard } from './open-hoard';
@@ -63,6 +64,7 @@ async function openBakery(
     await cache.close();
     throw error;
   }
+  const tracing = await startTracing(config, logger);
   const baker = Baker.create({ squirrel: cache, driver, config, logger });
   return {
     cache,
@@ -72,6 +74,7 @@ async function openBakery(
       await baker.close();
       await driver.close();
       await cache.close();
+      await tracing.close();
     },
   };
 }

@@ -231,7 +231,7 @@ export class BuildAttempt {
     if (outcome.how === 'cold') return;
     try {
       const ready = await outcome.ready;
-      this.log.info({ ...ready, ready_ms: Math.round(this.timeline.elapsedMs()) }, 'guest is ready');
+      this.log.info({ ...ready }, 'guest is ready');
       return;
     } catch (error) {
       // Deleted or stopped before it was ready: nothing is wrong with the µVM.

@@ -8,6 +8,7 @@ import { describeError } from '../exceptions';
 import { type Logger, logAbout } from '../log';
 import type { RequestContext } from '../messaging';
 import { Timeline } from '../timeline';
+import { requestTrace } from '../tracing';
 import { BuildAttempt, type BuilderParts } from './build-attempt';
 import { classifyBuildFailure } from './build-failure';
 import { type BuildRequest, parseBuildRequest } from './build-request';
@@ -27,12 +28,14 @@ export class Builder {
 
   /** Handles the RPC. Failures end in the server's records, not with the caller: the RPC is a cast. */
   async buildAndRunInstance(context: RequestContext, args: Readonly<Record<string, unknown>>): Promise<void> {
-    const timeline = new Timeline();
+    const timeline = new Timeline(requestTrace('boot', context));
     timeline.mark('rpc_received');
     const request = parseBuildRequest(args);
     const { uuid } = request.instance;
-    await this.parts.locks.run(uuid, (signal) =>
-      this.slots.runExclusive(() => this.build(context, request, timeline, signal)),
+    await timeline.run(() =>
+      this.parts.locks.run(uuid, (signal) =>
+        this.slots.runExclusive(() => this.build(context, request, timeline, signal)),
+      ),
     );
   }
 
@@ -47,20 +50,20 @@ export class Builder {
     const log = logAbout(logger, { context, instanceUuid: instance.uuid });
     const opened = records.startEvent(context, instance.uuid, EVENT);
     opened.catch((error: unknown) => log.warn(`action event: ${describeError(error)}`));
-    const boot = boots.begin({ instanceUuid: instance.uuid, imageId: request.image.id, timeline });
+    const boot = boots.begin({ instanceUuid: instance.uuid, imageId: request.image.id, timeline, log });
     let failure: unknown = null;
     try {
       const imageName = { legacy: { image_name: request.imageName } };
       news.tell(context, instance, METHOD, 'start', imageName);
       const attempt = new BuildAttempt(this.parts, context, request, timeline, log);
       const { outcome, followUp } = await attempt.run(signal);
-      timeline.mark('active');
+      const activeMs = timeline.mark('active');
       news.tell(context, instance, METHOD, 'end', { legacy: { message: 'Success' } });
       tracker.buildSucceeded();
       boot.active(outcome);
       log.info(
         { how: outcome.how, why: outcome.how === 'cold' ? outcome.why : undefined },
-        `server is active after ${Math.round(timeline.elapsedMs())} ms`,
+        `server is active after ${Math.round(activeMs)} ms`,
       );
       void followUp.then(
         () => boot.ready(),

@@ -14,6 +14,7 @@ import type { Glance } from '../openstack';
 import type { BootRecorder } from '../sidecar';
 import type { Squirrel } from '../squirrel';
 import { Timeline } from '../timeline';
+import { requestTrace } from '../tracing';
 import { bootColdInstead } from './clone-fallback';
 import type { InstanceActions } from './instance-actions';
 import type { InstanceRecords } from './instance-records';
@@ -121,7 +122,9 @@ export class Rebuilder {
     await driver.destroy(instanceSpec(instance, options.instanceNameTemplate, image));
     await save(TaskState.REBUILD_BLOCK_DEVICE_MAPPING, TaskState.REBUILDING);
     await save(TaskState.REBUILD_SPAWNING, TaskState.REBUILD_BLOCK_DEVICE_MAPPING);
-    await this.spawn(instance, image, network, this.identity(instance, network, request), log, signal);
+    const timeline = new Timeline(requestTrace('rebuild', context));
+    const identity = this.identity(instance, network, request);
+    await timeline.run(() => this.spawn(instance, image, network, identity, timeline, log, signal));
     instance.update({
       vm_state: VmState.ACTIVE,
       task_state: null,
@@ -139,12 +142,12 @@ export class Rebuilder {
     image: ImageSpec,
     network: NetworkInfo,
     identity: InstanceIdentity,
+    timeline: Timeline,
     log: Logger,
     signal: AbortSignal,
   ): Promise<void> {
     const { driver, templates, boots, options } = this.parts;
     const spec = instanceSpec(instance, options.instanceNameTemplate, image);
-    const timeline = new Timeline();
     const request = {
       instance: spec,
       network: Promise.resolve(network),
@@ -154,7 +157,7 @@ export class Rebuilder {
       timeline,
       signal,
     };
-    const boot = boots.begin({ instanceUuid: instance.uuid, imageId: image.id, timeline });
+    const boot = boots.begin({ instanceUuid: instance.uuid, imageId: image.id, timeline, log });
     try {
       const template = await timeline.phase('template', () => templates.find(image, spec.flavor));
       if ('none' in template) templates.wanted(image);

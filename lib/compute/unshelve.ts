@@ -3,13 +3,14 @@
  * (nova/compute/manager.py, unshelve_instance). The image is used once, so that no µVM is made of it.
  */
 import { z } from 'zod';
-import type { ComputeDriver, ImageSpec } from '../../drivers/driver';
+import type { ComputeDriver, ImageSpec, SpawnOutcome } from '../../drivers/driver';
 import type { Logger } from '../log';
 import type { RequestContext } from '../messaging';
 import { type Instance, novaTime } from '../objects';
 import type { Placement } from '../openstack';
 import type { BootRecorder } from '../sidecar';
 import { Timeline } from '../timeline';
+import { requestTrace } from '../tracing';
 import type { ExternalEvents } from './external-events';
 import type { InstanceActions } from './instance-actions';
 import type { InstanceRecords } from './instance-records';
@@ -68,7 +69,8 @@ export class Unshelve {
           launched_on: options.host,
         });
         await records.save(context, instance);
-        await this.spawn(context, instance, image, log, signal);
+        const timeline = new Timeline(requestTrace('unshelve', context));
+        await timeline.run(() => this.spawn(context, instance, image, timeline, log, signal));
       } catch (error) {
         await this.putBack(context, instance);
         throw error;
@@ -102,26 +104,45 @@ export class Unshelve {
     context: RequestContext,
     instance: Instance,
     image: ImageSpec,
+    timeline: Timeline,
     log: Logger,
     signal: AbortSignal,
   ): Promise<void> {
-    const { driver, records, networks, events, boots, options } = this.parts;
-    const timeline = new Timeline();
-    const boot = boots.begin({ instanceUuid: instance.uuid, imageId: image.id, timeline });
+    const { boots } = this.parts;
+    const boot = boots.begin({ instanceUuid: instance.uuid, imageId: image.id, timeline, log });
+    try {
+      const outcome = await this.bringUp(context, instance, image, timeline, log, signal);
+      timeline.mark('active');
+      boot.active(outcome);
+    } catch (error) {
+      boot.failed(error);
+      throw error;
+    }
+  }
+
+  private async bringUp(
+    context: RequestContext,
+    instance: Instance,
+    image: ImageSpec,
+    timeline: Timeline,
+    log: Logger,
+    signal: AbortSignal,
+  ): Promise<SpawnOutcome> {
+    const { driver, records, networks, events, options } = this.parts;
     const network = await timeline.phase('neutron', () =>
       networks.moveHere(instance, instance.networkInfo, signal),
     );
     await records.saveNetworkInfo(context, instance, network);
     const plugging = new VifPlugging(events, instance.uuid, network, options.vifPlugging, log);
-    const identity = buildIdentity({
-      instance,
-      networkInfo: network,
-      adminPassword: null,
-      injectedFiles: [],
-      forceConfigDrive: options.forceConfigDrive,
-    });
     try {
-      const outcome = await driver.spawn({
+      const identity = buildIdentity({
+        instance,
+        networkInfo: network,
+        adminPassword: null,
+        injectedFiles: [],
+        forceConfigDrive: options.forceConfigDrive,
+      });
+      return await driver.spawn({
         instance: instanceSpec(instance, options.instanceNameTemplate, image),
         template: { none: 'the image of a shelved server is used once' },
         network: Promise.resolve(network),
@@ -130,11 +151,6 @@ export class Unshelve {
         timeline,
         signal,
       });
-      timeline.mark('active');
-      boot.active(outcome);
-    } catch (error) {
-      boot.failed(error);
-      throw error;
     } finally {
       plugging.cancel();
     }

@@ -484,6 +484,10 @@ export const SECTIONS = {
         expects: 'at least 16 characters without blanks',
         doc: 'Token that page and metrics ask for; without it all local users can read them.',
       }),
+      otlpEndpoint: url({
+        default: null,
+        doc: 'Collector that traces of boots and bakes are sent to by OTLP over HTTP, such as http://127.0.0.1:4318; unset sends none.',
+      }),
     },
   },
 };

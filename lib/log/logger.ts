@@ -1,4 +1,5 @@
 /** Makes the log of this process, by pino: lines in oslo.log's text or JSON, with everything secret taken out. */
+import { isSpanContextValid, trace } from '@opentelemetry/api';
 import pino from 'pino';
 import { openLogFile, type LogFile } from './log-file';
 import { osloJson, osloText } from './oslo';
@@ -51,6 +52,7 @@ export function openLog(options: LogOptions): Log {
       // Children keep the level they are made with: the level that can change is asked for each line.
       level: 'debug',
       base: { pid: process.pid },
+      mixin: traceOfThis,
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: pino.stdSerializers.errWithCause, error: pino.stdSerializers.errWithCause },
       hooks: {
@@ -72,6 +74,12 @@ export function openLog(options: LogOptions): Log {
     look: async () => file?.look(),
     flush: () => outputs.forEach(flush),
   };
+}
+
+/** The trace that the line is part of, when traces are exported. */
+function traceOfThis(): { readonly trace_id?: string } {
+  const span = trace.getActiveSpan()?.spanContext();
+  return span === undefined || !isSpanContextValid(span) ? {} : { trace_id: span.traceId };
 }
 
 function flush(output: Pick<LogFile, 'flushSync'>): void {

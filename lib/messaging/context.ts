@@ -5,8 +5,16 @@
  * A context holds the user's token in clear: it never prints or serialises itself.
  */
 import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
 
 const PREFIX = '_context_';
+
+/** What osprofiler adds while a request is profiled. */
+const profileSchema = z
+  .looseObject({ base_id: z.uuid(), parent_id: z.uuid() })
+  .transform(({ base_id, parent_id }) => ({ baseId: base_id, parentId: parent_id }));
+/** The trace of a request and the step of it that sent the message, by their UUIDs. */
+export type RequestProfile = z.infer<typeof profileSchema>;
 
 export class RequestContext {
   readonly #values: ReadonlyMap<string, unknown>;
@@ -97,6 +105,11 @@ export class RequestContext {
   }
   get isAdmin(): boolean {
     return this.#values.get('is_admin') === true;
+  }
+
+  /** Where the request is traced by osprofiler; null when it is not, or not readably. */
+  get profile(): RequestProfile | null {
+    return profileSchema.safeParse(this.#values.get('trace_info')).data ?? null;
   }
 
   /** What may be logged. */

@@ -10,6 +10,7 @@ import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import axios, { AxiosError, type AxiosInstance, type AxiosResponse } from 'axios';
 import { HttpError, RequestTimeout, ServiceUnreachable, UnexpectedAnswer } from './errors';
+import { tracedRequest } from './http-trace';
 
 /** One HTTP request. */
 export interface HttpRequest {
@@ -151,24 +152,27 @@ async function perform<T>(
   const url = publicUrl(request.url);
   request.signal?.throwIfAborted();
   try {
-    return await http.request<T>({
-      method: request.method,
-      url: request.url.href,
-      headers: {
-        ...(request.body === undefined ? {} : { 'Content-Type': 'application/json' }),
-        ...(request.file === undefined ? {} : { 'Content-Length': String(request.file.sizeBytes) }),
-        ...request.headers,
-      },
-      ...(request.body === undefined ? {} : { data: JSON.stringify(request.body) }),
-      ...(request.bytes === undefined ? {} : { data: Buffer.from(request.bytes), maxBodyLength: Infinity }),
-      ...(request.file === undefined
-        ? {}
-        : { data: createReadStream(request.file.path), maxBodyLength: Infinity }),
-      responseType,
-      decompress: responseType === 'text',
-      maxContentLength: responseType === 'text' ? MAX_BODY_BYTES : -1,
-      signal: request.signal === undefined ? deadline : AbortSignal.any([request.signal, deadline]),
-    });
+    return await tracedRequest({ method: request.method, url }, (traceHeaders) =>
+      http.request<T>({
+        method: request.method,
+        url: request.url.href,
+        headers: {
+          ...(request.body === undefined ? {} : { 'Content-Type': 'application/json' }),
+          ...(request.file === undefined ? {} : { 'Content-Length': String(request.file.sizeBytes) }),
+          ...request.headers,
+          ...traceHeaders,
+        },
+        ...(request.body === undefined ? {} : { data: JSON.stringify(request.body) }),
+        ...(request.bytes === undefined ? {} : { data: Buffer.from(request.bytes), maxBodyLength: Infinity }),
+        ...(request.file === undefined
+          ? {}
+          : { data: createReadStream(request.file.path), maxBodyLength: Infinity }),
+        responseType,
+        decompress: responseType === 'text',
+        maxContentLength: responseType === 'text' ? MAX_BODY_BYTES : -1,
+        signal: request.signal === undefined ? deadline : AbortSignal.any([request.signal, deadline]),
+      }),
+    );
   } catch (error) {
     request.signal?.throwIfAborted();
     if (deadline.aborted) throw new RequestTimeout(request.method, url, request.timeoutMs);

@@ -1,11 +1,13 @@
 /**
- * Remembers the last boots with their timelines, and feeds the metrics from them.
+ * Remembers the last boots with their timelines. What the page and `prebake boots` show, the metrics, the line in the log
+ * and the trace of a boot are all made here, from the one timeline: they agree.
  *
  * It watches: nothing here changes how a boot goes.
  */
 import type { SpawnOutcome } from '../../drivers/driver';
 import { describeError } from '../exceptions';
-import type { Mark, Span, Timeline } from '../timeline';
+import type { Logger } from '../log';
+import { type Mark, type Span, type Timeline, marksInWords, phasesInWords } from '../timeline';
 import type { Metrics } from './metrics';
 
 /** Boots that are kept. */
@@ -23,6 +25,8 @@ export interface BootSubject {
   readonly imageId: string;
   /** Begun when the request arrived; later phases may still be added. */
   readonly timeline: Timeline;
+  /** About this request and server. */
+  readonly log: Logger;
 }
 
 /** One boot as `/boots` shows it; milliseconds count from `startedAt`. */
@@ -36,6 +40,8 @@ export interface BootView {
   readonly why: string | null;
   readonly outcome: BootOutcome;
   readonly error: string | null;
+  /** null when no traces are exported. */
+  readonly traceId: string | null;
   readonly spans: readonly Span[];
   readonly marks: readonly Mark[];
 }
@@ -65,7 +71,7 @@ export class Boot {
     this.why = outcome.how === 'cold' ? outcome.why : null;
     this.metrics.bootLeftProgress();
     this.report();
-    if (outcome.how === 'cold') this.metrics.bootEnded('cold', 'active');
+    if (outcome.how === 'cold') this.ended();
   }
 
   /** Nothing more will happen to this boot. The guest counts as ready only if the timeline has a mark that says so. */
@@ -74,7 +80,7 @@ export class Boot {
     this.report();
     if (this.how === 'cold') return;
     if (this.subject.timeline.marks.some((mark) => mark.name === 'ready')) this.outcome = 'ready';
-    this.metrics.bootEnded('uvm', this.outcome);
+    this.ended();
   }
 
   /** The build failed; or, once it was active, the guest did not become ready. */
@@ -84,7 +90,7 @@ export class Boot {
     this.outcome = 'failed';
     this.error = describeError(error);
     this.report();
-    this.metrics.bootEnded(this.how ?? 'none', 'failed');
+    this.ended(error);
   }
 
   view(): BootView {
@@ -97,9 +103,36 @@ export class Boot {
       why: this.why,
       outcome: this.outcome,
       error: this.error,
+      traceId: timeline.traceId,
       spans: [...timeline.spans].sort((a, b) => a.startMs - b.startMs),
       marks: [...timeline.marks].sort((a, b) => a.atMs - b.atMs),
     };
+  }
+
+  /** Once, after `report`. */
+  private ended(error?: unknown): void {
+    const { instanceUuid, imageId, timeline, log } = this.subject;
+    const how = this.how ?? 'none';
+    this.metrics.bootEnded(how, this.outcome);
+    timeline.end(
+      {
+        'openstack.instance_uuid': instanceUuid,
+        'openstack.image_id': imageId,
+        'prebake.how': how,
+        'prebake.outcome': this.outcome,
+        ...(this.why === null ? {} : { 'prebake.why': this.why }),
+      },
+      error,
+    );
+    log.info(
+      {
+        how,
+        outcome: this.outcome,
+        phases: phasesInWords(timeline.spans),
+        milestones: marksInWords(timeline.marks),
+      },
+      'boot ended; where its time went, in ms',
+    );
   }
 
   private report(): void {

@@ -8,11 +8,12 @@ import { Timeline } from '../../lib/timeline';
 export const PAGE_IMAGE = '5d8a2c0e-0000-4000-8000-000000000001';
 export const GONE_IMAGE = '5d8a2c0e-0000-4000-8000-00000000dead';
 export const PAGE_SERVER = 'a91c8daa-588d-4e99-91b6-69a4ff57812d';
+const log = createLogger({ level: 'silent' });
 const NEVER = new Promise<never>(() => undefined);
 
 /** A timeline whose clock is given. */
 export function timelineOf(spans: readonly Span[], marks: Readonly<Record<string, number>>): Timeline {
-  const timeline = new Timeline(Math.max(...Object.values(marks)));
+  const timeline = new Timeline(null, Math.max(...Object.values(marks)));
   const given = { spans, marks: Object.entries(marks).map(([name, atMs]) => ({ name, atMs })) };
   return Object.defineProperties(timeline, {
     spans: { value: given.spans },
@@ -44,6 +45,7 @@ export function pageWorld(): {
     instanceUuid: 'cold-server',
     imageId: 'other',
     timeline: timelineOf([span('network', 5, 900), span('start', 900, 1200)], { active: 1300 }),
+    log,
   });
   cold.active({ how: 'cold', why: 'the image has no µVM yet' });
   cold.ready();
@@ -52,6 +54,7 @@ export function pageWorld(): {
       instanceUuid: 'failed-server',
       imageId: 'other',
       timeline: timelineOf([span('network', 5, 900)], { rpc_received: 0 }),
+      log,
     })
     .failed(new Error('no <b>bridge</b>'));
   const spans = [
@@ -68,6 +71,7 @@ export function pageWorld(): {
     instanceUuid: PAGE_SERVER,
     imageId: PAGE_IMAGE,
     timeline: timelineOf(spans, marks),
+    log,
   });
   boot.active({ how: 'uvm', ready: NEVER });
   boot.ready();

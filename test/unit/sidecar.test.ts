@@ -93,9 +93,9 @@ describe('sidecar', () => {
 
   test('shows boots newest first, with spans and marks in order', async () => {
     const { boots } = await start();
-    boots.begin({ instanceUuid: 'older', imageId: 'i', timeline: new Timeline() });
-    const timeline = new Timeline(1000);
-    const boot = boots.begin({ instanceUuid: 'newer', imageId: 'i', timeline });
+    boots.begin({ instanceUuid: 'older', imageId: 'i', timeline: new Timeline(), log: logger });
+    const timeline = new Timeline(null, 1000);
+    const boot = boots.begin({ instanceUuid: 'newer', imageId: 'i', timeline, log: logger });
     await timeline.phase('network', () => Promise.resolve());
     timeline.mark('running');
     boot.active({ how: 'cold', why: 'no µVM yet' });
@@ -120,14 +120,24 @@ describe('sidecar', () => {
     const { boots } = await start();
     const never = new Promise<never>(() => undefined);
     const ready = new Timeline();
-    const first = boots.begin({ instanceUuid: 'ready', imageId: 'i', timeline: ready });
+    const first = boots.begin({ instanceUuid: 'ready', imageId: 'i', timeline: ready, log: logger });
     first.active({ how: 'uvm', ready: never });
     ready.mark('ready');
     first.ready();
-    const second = boots.begin({ instanceUuid: 'cold instead', imageId: 'i', timeline: new Timeline() });
+    const second = boots.begin({
+      instanceUuid: 'cold instead',
+      imageId: 'i',
+      timeline: new Timeline(),
+      log: logger,
+    });
     second.active({ how: 'uvm', ready: never });
     second.ready();
-    const third = boots.begin({ instanceUuid: 'failed', imageId: 'i', timeline: new Timeline() });
+    const third = boots.begin({
+      instanceUuid: 'failed',
+      imageId: 'i',
+      timeline: new Timeline(),
+      log: logger,
+    });
     third.failed(new Error('no memory', { cause: new Error('libvirt says no') }));
     expect(boots.recent().map((boot) => [boot.outcome, boot.error])).toEqual([
       ['failed', 'no memory: libvirt says no'],
@@ -139,7 +149,7 @@ describe('sidecar', () => {
   test('keeps the last 200 boots', async () => {
     const { boots } = await start();
     for (let i = 0; i < 205; i++)
-      boots.begin({ instanceUuid: `${i}`, imageId: 'i', timeline: new Timeline() });
+      boots.begin({ instanceUuid: `${i}`, imageId: 'i', timeline: new Timeline(), log: logger });
     expect(boots.recent()).toHaveLength(200);
     expect(boots.recent().at(-1)?.instanceUuid).toBe('5');
   });
@@ -150,13 +160,13 @@ describe('sidecar', () => {
     metrics.addGauge('prebake_broken', 'Cannot be read', () => Promise.reject(new Error('gone')));
     metrics.bakeEnded('made', 60_000);
     const timeline = new Timeline();
-    const boot = boots.begin({ instanceUuid: 'a', imageId: 'i', timeline });
+    const boot = boots.begin({ instanceUuid: 'a', imageId: 'i', timeline, log: logger });
     await timeline.phase('restore', () => Promise.resolve());
     timeline.mark('active');
     boot.active({ how: 'uvm', ready: new Promise<never>(() => undefined) });
     timeline.mark('ready');
     boot.ready();
-    boots.begin({ instanceUuid: 'b', imageId: 'i', timeline: new Timeline() });
+    boots.begin({ instanceUuid: 'b', imageId: 'i', timeline: new Timeline(), log: logger });
     const { status, text } = await get('/metrics');
     expect(status).toBe(200);
     for (const line of [

@@ -30,6 +30,7 @@ import {
   qemuUserCheck,
   rootCheck,
   serviceCheck,
+  soleServiceCheck,
   thisMachine,
 } from '../doctor';
 import type { Logger } from '../log';
@@ -71,6 +72,7 @@ export async function openDoctor(configFiles: readonly string[], logger: Logger)
       kvmCheck(hypervisor, config.libvirt.virtType),
       amqpCheck(config.default.transportUrl, () => readTls(config)),
       conductorCheck((signal) => pingConductor(config, logger, signal)),
+      soleServiceCheck(config.default.transportUrl, config.default.host, () => readTls(config)),
       ...cloudChecks(config.default.host, cloud),
       cacheCheck(thisMachine, config.prebake.cacheDirectory, async () => {
         const host = await openHost(configFiles, logger);

@@ -5,6 +5,8 @@ import { type Check, fail, ok, warn } from './check';
 import type { Machine } from './machine';
 
 const SHORT_KEY = 12;
+/** Of images that could not be baked. */
+const SHOWN_FAILURES = 3;
 
 /** The part of the cache that is looked at. */
 export interface ListedCache {
@@ -59,9 +61,12 @@ function judge(
   }
   const [failed] = failures;
   if (failed === undefined) return ok(`${detail} (prebake cache verify reads every page)`);
-  const reasons = failures.map(({ imageId, reason }) => `image ${imageId} boots cold: ${reason}`);
+  const reasons = failures
+    .slice(0, SHOWN_FAILURES)
+    .map(({ imageId, reason }) => `image ${imageId} boots cold: ${reason}`);
+  const more = failures.length - reasons.length;
   return warn(
-    `${detail}; ${reasons.join('; ')}`,
+    [detail, ...reasons, ...(more > 0 ? [`and ${more} more images`] : [])].join('; '),
     `see that image ${failed.imageId} fits and run prebake bake ${failed.imageId}, or set its property prebake=never`,
   );
 }

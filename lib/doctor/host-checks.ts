@@ -98,6 +98,13 @@ export function diskCheck(machine: Machine, expected: HostExpectations): Check {
     fix,
     run: async () => {
       const spaces = await Promise.all(places.map(([, path]) => machine.space(path)));
+      const closed = places.filter((_place, index) => spaces[index]?.writable === false);
+      if (closed.length > 0) {
+        return fail(
+          `nothing can be written to ${closed.map(([option, path]) => `${path} (${option})`).join(' and ')}`,
+          'see why its file system is read-only (dmesg, findmnt), check the disk, and mount -o remount,rw',
+        );
+      }
       const least = Math.min(...spaces.map((space) => space.freeBytes));
       const detail = places
         .map(([, path], index) => `${gib(spaces[index]?.freeBytes ?? 0)} free at ${path}`)

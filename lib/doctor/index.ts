@@ -1,5 +1,5 @@
 /** `prebake doctor`: every precondition of the service on this host, by name, with the fix. Looks, changes nothing. */
-export { amqpCheck, conductorCheck, type BrokerTls } from './broker-checks';
+export { amqpCheck, conductorCheck, soleServiceCheck, type BrokerTls } from './broker-checks';
 export { cacheCheck, type ListedCache } from './cache-check';
 export { fail, ok, skip, warn, type Check, type Finding, type FindingState } from './check';
 export {

@@ -9,6 +9,14 @@ export interface MachineProcess {
   readonly startedAtMs: number;
 }
 
+/** Of a file system. */
+export interface DiskSpace {
+  readonly freeBytes: number;
+  readonly totalBytes: number;
+  /** False where it is mounted read-only, as after an error of the disk. */
+  readonly writable: boolean;
+}
+
 /** What is asked of the machine. Methods reject with the errors of `node:fs` for what is not there. */
 export interface Machine {
   /** Effective user id. */
@@ -21,7 +29,7 @@ export interface Machine {
   /** Where a program is found, as the service looks for it; null when it is not installed. */
   which(name: string): Promise<string | null>;
   /** Of the file system that a path is on, or that its nearest existing parent is on. */
-  space(path: string): Promise<{ readonly freeBytes: number; readonly totalBytes: number }>;
+  space(path: string): Promise<DiskSpace>;
   memory(): Promise<{ readonly totalMb: number; readonly availableMb: number }>;
   /** Running processes of any of these names. */
   processes(names: readonly string[]): Promise<readonly MachineProcess[]>;
@@ -46,12 +54,15 @@ async function ifThere<T>(work: Promise<T>): Promise<T | null> {
   }
 }
 
-async function isExecutable(path: string): Promise<boolean> {
-  return access(path, constants.X_OK).then(
+/** @param mode of `access(2)` */
+function may(path: string, mode: number): Promise<boolean> {
+  return access(path, mode).then(
     () => true,
     () => false,
   );
 }
+
+const isExecutable = (path: string): Promise<boolean> => may(path, constants.X_OK);
 
 /** This machine, by /proc and the file system. */
 export const thisMachine: Machine = {
@@ -75,7 +86,8 @@ export const thisMachine: Machine = {
     for (let place = path; ; place = dirname(place)) {
       const found = await ifThere(statfs(place));
       if (found === null) continue;
-      return { freeBytes: found.bavail * found.bsize, totalBytes: found.blocks * found.bsize };
+      const writable = await may(place, constants.W_OK);
+      return { freeBytes: found.bavail * found.bsize, totalBytes: found.blocks * found.bsize, writable };
     }
   },
   memory: async () => {

@@ -1,6 +1,7 @@
 /** The doctor: each check against a host with a planted fault, which it must find and name the fix of. */
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
+import { stripVTControlCharacters } from 'node:util';
 import pino from 'pino';
 import type { BakeFailure } from '../../lib/bake';
 import { type Examination, doctor } from '../../lib/cli/doctor-command';
@@ -54,7 +55,7 @@ const healthyMachine: Machine = {
   list: () => Promise.resolve(['prebake']),
   program: (path) => Promise.resolve(path === HOOK ? { executable: true, changedAtMs: 1000 } : null),
   which: (name) => Promise.resolve(`/usr/bin/${name}`),
-  space: () => Promise.resolve({ freeBytes: 100 * GIB, totalBytes: 200 * GIB }),
+  space: () => Promise.resolve({ freeBytes: 100 * GIB, totalBytes: 200 * GIB, writable: true }),
   memory: () => Promise.resolve({ totalMb: 8192, availableMb: 4096 }),
   processes: () => Promise.resolve([{ pid: 1, startedAtMs: 9000 }]),
 };
@@ -137,7 +138,11 @@ describe('the machine', () => {
       'a full cache disk',
       {
         space: (path) =>
-          Promise.resolve({ freeBytes: path === '/cache' ? GIB : 50 * GIB, totalBytes: 100 * GIB }),
+          Promise.resolve({
+            freeBytes: path === '/cache' ? GIB : 50 * GIB,
+            totalBytes: 100 * GIB,
+            writable: true,
+          }),
       },
       'disk',
       'fail',
@@ -145,8 +150,19 @@ describe('the machine', () => {
       /cache_directory/,
     ],
     [
+      'a disk that became read-only',
+      {
+        space: (path) =>
+          Promise.resolve({ freeBytes: 50 * GIB, totalBytes: 100 * GIB, writable: path !== '/cache' }),
+      },
+      'disk',
+      'fail',
+      /^nothing can be written to \/cache \(\[prebake\] cache_directory\)$/,
+      /remount,rw/,
+    ],
+    [
       'a disk that fills',
-      { space: () => Promise.resolve({ freeBytes: 5 * GIB, totalBytes: 9 * GIB }) },
+      { space: () => Promise.resolve({ freeBytes: 5 * GIB, totalBytes: 9 * GIB, writable: true }) },
       'disk',
       'warn',
       /5.0 GiB/,
@@ -541,6 +557,19 @@ describe('the cache', () => {
     });
   });
 
+  test('of many images that cannot be baked a few are named', async () => {
+    failures = ['1', '2', '3', '4', '5'].map((imageId) => ({
+      key: imageId.repeat(64),
+      imageId,
+      phase: 'boot',
+      reason: 'no',
+      attempts: 1,
+      failedAt: '',
+      retryAt: null,
+    }));
+    expect((await run(holding())).detail).toMatch(/image 3 boots cold: no; and 2 more images$/);
+  });
+
   test('an image that cannot be baked', async () => {
     failures = [
       {
@@ -617,6 +646,24 @@ describe('prebake doctor', () => {
       'ok   root  as root\nWARN disk  little\n           fix: free space\n\n1 ok, 1 warnings, 0 failed, 0 not looked at\n',
     );
     expect(examination.closed).toBe(1);
+  });
+
+  test('keeps beside the names on a terminal, and paths whole', async () => {
+    const path = '/var/lib/nova/instances/with/a/path/that/is/longer/than/a/line';
+    stdout = '';
+    const terminal = { isTTY: true, columns: 45, write: (text: string) => (stdout += text) };
+    const output = new Output(terminal, { write: () => true });
+    const examination = of(
+      check('disk', warn(`too little is free at ${path} for it`, 'free space there, or elsewhere')),
+    );
+    await doctor(examination, output, { json: false, signal: new AbortController().signal });
+    expect(stripVTControlCharacters(stdout).split('\n').slice(0, 5)).toEqual([
+      'WARN disk  too little is free at',
+      `           ${path}`,
+      '           for it',
+      '           fix: free space there, or',
+      '                elsewhere',
+    ]);
   });
 
   test.each([

@@ -25,9 +25,12 @@ import { UVM_FILES, uvmKeySchema, type UvmFileName, type UvmManifest } from './m
 import { storedUvm } from './collector';
 import { PAGE_BYTES } from './page-map';
 import type { SegmentTask, StoredFileTask } from './restore';
+import type { PlannedSegment } from './restore-plan';
 import type { Room } from './room';
 import type { WorkerPool } from './worker-pool';
 
+/** Segments that one thread decodes in the same memory: 32 MiB of pages. */
+const MAX_BATCH = 4;
 const writtenSchema = z.object({ bootId: z.string(), bakedAt: z.string() });
 
 /** Paths of a µVM that was written out. */
@@ -150,41 +153,42 @@ export class Materialiser {
     return true;
   }
 
+  /** Has the threads decode segments and write their pages: in order, so that prefixes come first. */
+  private writeSegments(segments: readonly PlannedSegment[], paths: readonly string[]): Promise<unknown>[] {
+    const memories = segments.map(({ kept, pages }) =>
+      kept ? new SharedArrayBuffer(pages * PAGE_BYTES) : undefined,
+    );
+    const decoded = new Map<number, Promise<unknown>>();
+    return batches(segments, this.workers.size).map((batch) => {
+      const tasks = batch.flatMap((position): SegmentTask[] => {
+        const segment = segments[position];
+        if (segment === undefined) return [];
+        const { pack, number, offset, storedBytes, codec, digest, pages, writes } = segment;
+        const prefix = segment.prefix.flatMap(({ segment: from, ...run }) => {
+          const memory = memories[from];
+          return memory === undefined ? [] : [{ memory, ...run }];
+        });
+        const memory = memories[position];
+        return [{ pack, number, offset, storedBytes, codec, digest, pages, writes, prefix, memory }];
+      });
+      const needed = new Set(
+        batch.flatMap((position) => segments[position]?.prefix.map((run) => run.segment) ?? []),
+      );
+      const before = Promise.all([...needed].map(async (from) => await decoded.get(from)));
+      const run = (): Promise<unknown> => this.workers.run('writeSegments', { segments: tasks, paths });
+      const work = needed.size === 0 ? run() : before.then(run);
+      for (const position of batch) decoded.set(position, work);
+      return work;
+    });
+  }
+
   private async write(manifest: UvmManifest, directory: string): Promise<void> {
     await mkdir(directory, { mode: 0o755 });
     const paths = UVM_FILES.map((file) => join(directory, MATERIALISED_NAMES[file]));
     for (const path of paths) await writeFile(path, '', { flag: 'wx', mode: 0o644 });
     const plan = await this.workers.run('planRestore', storedUvm(this.layout, manifest));
     const imagePath = this.layout.image(manifest.image.id);
-    const memories = plan.segments.map(({ kept, pages }) =>
-      kept ? new SharedArrayBuffer(pages * PAGE_BYTES) : undefined,
-    );
-    const work: Promise<unknown>[] = [];
-    for (const [position, segment] of plan.segments.entries()) {
-      const task: SegmentTask = {
-        pack: segment.pack,
-        number: segment.number,
-        offset: segment.offset,
-        storedBytes: segment.storedBytes,
-        codec: segment.codec,
-        digest: segment.digest,
-        pages: segment.pages,
-        writes: segment.writes,
-        prefix: segment.prefix.flatMap(({ segment: from, page, pages }) => {
-          const memory = memories[from];
-          return memory === undefined ? [] : [{ memory, page, pages }];
-        }),
-        memory: memories[position],
-        paths,
-      };
-      const prefixes = [...new Set(segment.prefix.map((run) => run.segment))];
-      const decoded = Promise.all(prefixes.map(async (from) => await work[from]));
-      work.push(
-        prefixes.length === 0
-          ? this.workers.run('writeSegment', task)
-          : decoded.then(() => this.workers.run('writeSegment', task)),
-      );
-    }
+    const work = this.writeSegments(plan.segments, paths);
     for (const pages of plan.images) {
       work.push(this.workers.run('writeImagePages', { ...pages, imagePath, path: paths[pages.file] ?? '' }));
     }
@@ -199,6 +203,29 @@ export class Materialiser {
     const record = { bootId: await currentBootId(), bakedAt: manifest.bakedAt };
     await writeFile(join(directory, WRITTEN_NAME), JSON.stringify(record));
   }
+}
+
+/**
+ * Segments in lists that one thread works off: those that others wait for alone, the rest a few at a time, so that all
+ * threads are busy to the end.
+ */
+function batches(segments: readonly PlannedSegment[], threads: number): number[][] {
+  const size = Math.max(1, Math.min(MAX_BATCH, Math.floor(segments.length / (2 * threads))));
+  const out: number[][] = [];
+  let open: { hasPrefix: boolean; batch: number[] } | undefined;
+  for (const [position, { kept, prefix }] of segments.entries()) {
+    if (kept) {
+      out.push([position]);
+      continue;
+    }
+    const hasPrefix = prefix.length > 0;
+    if (open?.hasPrefix !== hasPrefix || open.batch.length === size) {
+      open = { hasPrefix, batch: [] };
+      out.push(open.batch);
+    }
+    open.batch.push(position);
+  }
+  return out;
 }
 
 function isOccupied(error: unknown): boolean {

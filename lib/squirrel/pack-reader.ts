@@ -68,6 +68,7 @@ export class PackSet {
 /**
  * Reads a segment into the whole of `into`.
  * @param place where its stored bytes are in the file
+ * @param stored memory for these
  * @throws DamagedFile when they are not those the index promised
  */
 export function decodeSegment(
@@ -79,8 +80,8 @@ export function decodeSegment(
   >,
   prefix: Buffer | undefined,
   into: Buffer,
+  stored: Buffer = Buffer.allocUnsafeSlow(place.storedBytes),
 ): void {
-  const stored = Buffer.allocUnsafeSlow(place.storedBytes);
   if (readAt(fd, stored, place.offset) < stored.length) throw new DamagedFile(path, 'ends too early');
   if (!hash('sha256', stored, 'buffer').equals(place.digest)) {
     throw new DamagedFile(path, `segment ${place.number} is not what was stored`);

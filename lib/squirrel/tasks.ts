@@ -22,10 +22,10 @@ import {
   compare,
   checkMap,
   writeImagePages,
-  writeSegment,
+  writeSegments,
   type CompareTask,
   type ImageTask,
-  type SegmentTask,
+  type SegmentsTask,
   type StoredFileTask,
 } from './restore';
 import { inspect, type InspectTask } from './hoard-inspect';
@@ -39,7 +39,7 @@ export interface Tasks {
   encode: { input: EncodeTask; output: EncodedSegment };
   assemble: { input: AssembleTask; output: { id: string; bytes: number } };
   planRestore: { input: StoredUvm; output: RestorePlan };
-  writeSegment: { input: SegmentTask; output: { pages: number } };
+  writeSegments: { input: SegmentsTask; output: { pages: number } };
   writeImagePages: { input: ImageTask; output: { pages: number } };
   check: { input: PackFile; output: { pages: number } };
   checkMap: { input: StoredFileTask; output: { pages: number } };
@@ -63,7 +63,7 @@ export const TASKS: TaskRunner = {
   encode,
   assemble,
   planRestore,
-  writeSegment,
+  writeSegments,
   writeImagePages,
   check,
   checkMap,

@@ -1,12 +1,12 @@
 /** Entry of a worker thread: runs one task at a time and posts progress and the result, or the error in parts. */
-import { getPriority, setPriority } from 'node:os';
+import { constants, getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { DamagedFile, ImageMissing, UnsupportedFormat } from './errors';
 import { TASKS, type TaskName, type Tasks } from './tasks';
 
 /** What a worker is started with. */
 export interface WorkerOptions {
-  /** How much it yields to others, as nice(1) has it. */
+  /** How much more it yields to others than the process does, as nice(1) has it. */
   readonly niceness: number;
 }
 
@@ -43,8 +43,8 @@ function post(message: WorkerMessage): void {
 }
 
 const { niceness } = workerData as WorkerOptions;
-// On Linux, process 0 is the calling thread. Only root could yield less than the whole process does.
-if (niceness > getPriority(0)) setPriority(0, niceness);
+// On Linux, process 0 is the calling thread.
+if (niceness > 0) setPriority(0, Math.min(getPriority(0) + niceness, constants.priority.PRIORITY_LOW));
 
 parentPort?.on('message', (request: WorkerRequest) => {
   try {

@@ -132,6 +132,11 @@ export interface SpawnRequest {
   readonly network: Promise<NetworkInfo>;
   /** Settles after `network`; the guest gets no network before it has this. */
   readonly identity: Promise<InstanceIdentity>;
+  /**
+   * For a server with devices that its user tagged: makes its identity anew once it is known where they are, in place of
+   * what `identity` says.
+   */
+  readonly identityWith?: (devices: readonly GuestDevice[]) => Promise<InstanceIdentity>;
   /** Resolves when Neutron reports every VIF plugged; called once the taps exist or are about to. */
   readonly vifsPlugged: (network: NetworkInfo) => Promise<void>;
   readonly timeline: Timeline;
@@ -216,6 +221,15 @@ export interface GuestDiagnostics {
   }[];
 }
 
+/** A NIC or a disk of a guest, and where its guest finds it. */
+export interface GuestDevice {
+  readonly kind: 'nic' | 'disk';
+  /** MAC address of a NIC in lower case; target of a disk: `vda`. */
+  readonly name: string;
+  /** `pci`: `0000:00:03.0`; `scsi` and `ide`: controller, bus, target and unit, `0:0:0:1`. */
+  readonly bus: { readonly type: 'pci' | 'scsi' | 'ide' | 'usb'; readonly address: string | null } | null;
+}
+
 /** Consoles by Nova's names. */
 export type ConsoleType = 'novnc' | 'spice-html5' | 'serial';
 
@@ -297,14 +311,18 @@ export interface ComputeDriver {
   attachInterface(instance: InstanceSpec, vif: Vif): Promise<void>;
   /** Takes a port's NIC away, for good, once the guest let go of it. Nothing when it has none. */
   detachInterface(uuid: string, vif: Vif): Promise<void>;
-  /** The NICs of a server's domain; `pciAddress` such as `0000:00:03.0`. */
-  listNics(uuid: string): Promise<readonly { macAddress: string; pciAddress: string | null }[]>;
+  /** The NICs and disks of a server's domain. */
+  listDevices(uuid: string): Promise<readonly GuestDevice[]>;
   getDiagnostics(uuid: string): Promise<GuestDiagnostics>;
   /**
    * Has the guest's agent set the password of its administrator.
    * Rejects with QemuGuestAgentNotEnabled or NotImplementedError when there is no agent.
    */
   setAdminPassword(instance: InstanceSpec, password: string): Promise<void>;
+  /** Brings a running guest's file systems to rest. Rejects with QemuGuestAgentNotEnabled, or InternalError without an answer. */
+  quiesce(instance: InstanceSpec): Promise<void>;
+  /** Lets them go on. Rejects as `quiesce`. */
+  unquiesce(instance: InstanceSpec): Promise<void>;
   /** Sends the guest an NMI; rejects with InstanceNotRunning or TriggerCrashDumpNotSupported. */
   triggerCrashDump(uuid: string): Promise<void>;
   /** The last `tailLines` lines of the console (all when null). */

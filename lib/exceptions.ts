@@ -172,7 +172,6 @@ export class InternalError extends NovaException {}
 /** This host does not do what was asked (Python's builtin, as Nova's drivers raise it). */
 export class NotImplementedError extends NovaException {
   override readonly novaModule = 'builtins';
-  override readonly code = 501;
 }
 
 /** A one-line description of anything thrown, causes included, safe for a log line or an instance fault. */

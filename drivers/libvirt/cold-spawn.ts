@@ -1,8 +1,9 @@
 /** Boots a new server from its image, as stock Nova does: base file, overlay, config drive, domain, network, go. */
-import type { SpawnOutcome, SpawnRequest } from '../driver';
+import type { InstanceIdentity, SpawnOutcome, SpawnRequest } from '../driver';
 import { createExtraDisks, createOverlay, rootSizeBytes } from './local-disks';
 import { ensureBridges } from './bridge';
 import { writeConfigDrive } from './config-drive';
+import { listDevices } from './guest-devices';
 import type { InstancePaths } from './instance-store';
 import { allOrFirstFailure } from '../../lib/all-or-first-failure';
 import type { DriverParts } from './uvm-engine';
@@ -30,16 +31,21 @@ export async function spawnCold(
     await ensureBridges(info);
     return info;
   });
-  const configDrive = timeline.phase('config_drive', async () => {
-    const identity = await request.identity;
-    if (identity.configDrive) await writeConfigDrive(paths.configDrive, identity.files, signal);
-  });
+  const writeDrive = (made: Promise<InstanceIdentity>): Promise<void> =>
+    timeline.phase('config_drive', async () => {
+      const identity = await made;
+      if (identity.configDrive) await writeConfigDrive(paths.configDrive, identity.files, signal);
+    });
+  const configDrive = writeDrive(request.identity);
   const [info] = await allOrFirstFailure([network, disks, configDrive]);
 
   signal.throwIfAborted();
   const domain = await timeline.phase('define', async () =>
     parts.connection.defineXml(await parts.coldXml(instance, info)),
   );
+  const { identityWith } = request;
+  // Its devices have their places once libvirt knows it.
+  if (identityWith !== undefined) await writeDrive(listDevices(domain).then(identityWith));
   signal.throwIfAborted();
   await timeline.phase('start', () => domain.start({ paused: true }));
   await timeline.phase('vifs', () => request.vifsPlugged(info));

@@ -18,6 +18,7 @@ import type {
   ComputeDriver,
   ConsoleAddress,
   ConsoleType,
+  GuestDevice,
   GuestDiagnostics,
   DiskSnapshot,
   HostResources,
@@ -45,14 +46,15 @@ import type { Domain } from './domain';
 import type { DomainEvent } from './domain-events';
 import { readDiagnostics } from './diagnostics';
 import { coldDomainXml } from './domain-xml';
-import { setAdminPassword, syncGuestTime, triggerCrashDump } from './guest-agent';
+import { setAdminPassword, setQuiesced, syncGuestTime, triggerCrashDump } from './guest-agent';
+import { listDevices } from './guest-devices';
 import { hardwareOf, serialPortCount } from './hardware';
 import { readHostCapabilities, type HostCapabilities } from './host-capabilities';
 import { readHostResources } from './host-resources';
 import { HostUptime } from './host-uptime';
 import { ImageCache, type ImageSource } from './image-cache';
 import { exists, InstanceStore, type InstancePaths } from './instance-store';
-import { attachInterface, detachInterface, listNics } from './interfaces';
+import { attachInterface, detachInterface } from './interfaces';
 import { probeAccelerator } from './kvm-probe';
 import { restoreGuest, saveGuest } from './managed-save';
 import { isOff, pause, powerStateOf, pullPlug, shutDown, unpause } from './power';
@@ -390,8 +392,8 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     await detachInterface(this.connection, await this.connection.lookupByUuid(uuid), vif);
   }
 
-  async listNics(uuid: string): Promise<readonly { macAddress: string; pciAddress: string | null }[]> {
-    return await listNics(await this.connection.lookupByUuid(uuid));
+  async listDevices(uuid: string): Promise<readonly GuestDevice[]> {
+    return await listDevices(await this.connection.lookupByUuid(uuid));
   }
 
   async getDiagnostics(uuid: string): Promise<GuestDiagnostics> {
@@ -400,6 +402,14 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
 
   async setAdminPassword(instance: InstanceSpec, password: string): Promise<void> {
     await setAdminPassword(await this.connection.lookupByUuid(instance.uuid), instance, password);
+  }
+
+  async quiesce(instance: InstanceSpec): Promise<void> {
+    await setQuiesced(await this.connection.lookupByUuid(instance.uuid), instance, true);
+  }
+
+  async unquiesce(instance: InstanceSpec): Promise<void> {
+    await setQuiesced(await this.connection.lookupByUuid(instance.uuid), instance, false);
   }
 
   async triggerCrashDump(uuid: string): Promise<void> {

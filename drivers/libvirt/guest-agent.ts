@@ -1,6 +1,6 @@
 /**
  * What is asked of the program inside a guest, QEMU's guest agent, and what is done to a guest when nothing else reaches
- * it (nova/virt/libvirt/driver.py: set_admin_password, trigger_crash_dump).
+ * it (nova/virt/libvirt/driver.py: set_admin_password, quiesce, trigger_crash_dump).
  */
 import {
   InstanceNotRunning,
@@ -38,6 +38,23 @@ export async function setAdminPassword(
     }
     throw new InternalError(
       `Error from libvirt while set password for username "${user}": [Error Code ${error.code}] ${error.message}`,
+      { cause: error },
+    );
+  }
+}
+
+/**
+ * Brings the guest's file systems to rest, or lets them go on.
+ * @throws QemuGuestAgentNotEnabled without image property `hw_qemu_guest_agent`, InternalError for libvirt's refusal
+ */
+export async function setQuiesced(domain: Domain, instance: InstanceSpec, quiesced: boolean): Promise<void> {
+  if (!hardwareOf(instance).guestAgent) throw new QemuGuestAgentNotEnabled('QEMU guest agent is not enabled');
+  try {
+    await (quiesced ? domain.freezeFileSystems() : domain.thawFileSystems());
+  } catch (error) {
+    if (!isLibvirtError(error)) throw error;
+    throw new InternalError(
+      `Error from libvirt while quiescing ${instance.name}: [Error Code ${error.code}] ${error.message}`,
       { cause: error },
     );
   }

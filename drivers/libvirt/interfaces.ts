@@ -24,7 +24,6 @@ const interfacesSchema = z.object({
         .array(
           z.object({
             mac: z.object({ '@address': z.string() }),
-            address: z.object({ '@type': z.string() }).catchall(z.string()).optional(),
             alias: z.object({ '@name': z.string() }).optional(),
           }),
         )
@@ -67,21 +66,6 @@ export async function detachInterface(
   } finally {
     if (vif.devname !== null) await deleteTap(vif.devname);
   }
-}
-
-/** The NICs of a domain and where they are on its PCI bus. */
-export async function listNics(domain: Domain): Promise<{ macAddress: string; pciAddress: string | null }[]> {
-  const { devices } = readXml(await domain.xmlDesc(), interfacesSchema).domain;
-  return devices.interface.map(({ mac, address }) => ({
-    macAddress: mac['@address'].toLowerCase(),
-    pciAddress: address?.['@type'] === 'pci' ? pciAddress(address) : null,
-  }));
-}
-
-/** As lspci writes it: libvirt's `domain='0x0000' bus='0x00' slot='0x03' function='0x0'` -> `0000:00:03.0`. */
-function pciAddress(address: Readonly<Record<string, string | undefined>>): string {
-  const digits = (name: string): string => (address[`@${name}`] ?? '0x0').replace(/^0x/, '');
-  return `${digits('domain')}:${digits('bus')}:${digits('slot')}.${digits('function')}`;
 }
 
 async function detachLive(

@@ -35,7 +35,9 @@ import { PowerSync } from './power-sync';
 import { Recovery } from './recovery';
 import { ResourceTracker } from './resource-tracker';
 import { SchedulerNews } from './scheduler-news';
+import { RpcTopics } from './rpc-topics';
 import { ComputeService } from './service';
+import { Quiesce } from './quiesce';
 import { Rebuilder } from './rebuild';
 import { Rescue } from './rescue';
 import { Resize } from './resize';
@@ -44,9 +46,11 @@ import { Shelve } from './shelve';
 import { Snapshots } from './snapshot';
 import { SoftDelete } from './soft-delete';
 import { Suspend } from './suspend';
+import { TaskLogs } from './task-logs';
 import { Terminator } from './terminate';
 import { Unshelve } from './unshelve';
 import { refusals } from './unsupported';
+import { UsageAudit } from './usage-audit';
 
 /** What the compute service needs from outside. */
 export interface ComputeServiceSurroundings {
@@ -154,11 +158,13 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     },
     tokenTtlS: config.consoleauth.tokenTtl,
   });
+  const deviceTags = new DeviceTags(driver, records);
   const rebuilder = new Rebuilder({
     driver,
     actions,
     records,
     networkCache,
+    deviceTags,
     templates,
     squirrel,
     glance,
@@ -225,6 +231,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     actions,
     records,
     networks,
+    deviceTags,
     events,
     placement,
     power,
@@ -248,10 +255,12 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
   const interfaces = new Interfaces({
     driver,
     actions,
+    locks,
     records,
     networks,
     networkCache,
-    deviceTags: new DeviceTags(driver, records),
+    deviceTags,
+    logger,
     instanceNameTemplate,
   });
   const recovery = new Recovery({
@@ -287,6 +296,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     adminPassword: new AdminPassword({ driver, actions, records, power, instanceNameTemplate }),
     actions,
     snapshots,
+    quiesce: new Quiesce(driver, records, instanceNameTemplate),
     rebuilder,
     rescue,
     resize,
@@ -295,13 +305,12 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     unshelve,
     fixedIps: new FixedIps({ neutron, actions, records, networkCache }),
     imageCaching: { driver, glance, templates, logger },
-    neutronNews: new NeutronNews(events, networkCache, records, logger),
+    neutronNews: new NeutronNews(events, networkCache, interfaces, records, logger),
     tracker,
     refusals: refusals({ actions }),
   });
   return new ComputeService({
     config,
-    messaging,
     conductor,
     driver,
     hosts,
@@ -318,15 +327,27 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
       records,
       networks,
       power,
+      rescue,
       squirrel,
       locks,
       logger,
+    }),
+    usageAudit: new UsageAudit({
+      records,
+      taskLogs: new TaskLogs(conductor, host),
+      news,
+      host,
+      logger,
+      options: {
+        enabled: config.default.instanceUsageAudit,
+        period: config.default.instanceUsageAuditPeriod,
+      },
     }),
     powerSync: new PowerSync({ driver, records, tracker, locks, logger }),
     networkCache,
     scheduler,
     locks,
-    endpoints,
+    topics: new RpcTopics(messaging, host, endpoints),
     logger,
   });
 }

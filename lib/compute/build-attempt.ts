@@ -4,7 +4,13 @@
  * The restore starts at once; Neutron, the database and the rest of OpenStack are asked beside it, and everything meets
  * at the driver's hot-plug. Nova's state machine is followed save by save, in order, on a chain of its own.
  */
-import type { ComputeDriver, InstanceIdentity, InstanceSpec, SpawnOutcome } from '../../drivers/driver';
+import type {
+  ComputeDriver,
+  InstanceIdentity,
+  InstanceSpec,
+  SpawnOutcome,
+  SpawnRequest,
+} from '../../drivers/driver';
 import { PowerState } from '../../drivers/driver';
 import type { Templates } from '../bake';
 import { BuildAbortException, InstanceNotFound, describeError } from '../exceptions';
@@ -18,12 +24,13 @@ import type { Timeline } from '../timeline';
 import type { BuildRequest } from './build-request';
 import { bootColdInstead } from './clone-fallback';
 import type { ConductorTasks } from './conductor-tasks';
+import { type TagsByDevice, deviceMetadata } from './device-tags';
 import type { ExternalEvents } from './external-events';
 import type { InstanceLocks } from './instance-locks';
 import type { InstanceRecords } from './instance-records';
 import { instanceSpec } from './instance-spec';
 import { noteMachineType } from './machine-type';
-import { buildIdentity, noteConfigDrive } from './metadata';
+import { buildIdentity, diskBus, diskPrefix, noteConfigDrive } from './metadata';
 import type { ServerNetworks } from './network';
 import type { InstanceNews } from './notifications';
 import type { ResourceTracker } from './resource-tracker';
@@ -104,6 +111,7 @@ export class BuildAttempt {
         template,
         network,
         identity,
+        ...this.placing(network),
         vifsPlugged: () => this.waitForVifs(),
         timeline: this.timeline,
         signal: this.abort.signal,
@@ -158,7 +166,10 @@ export class BuildAttempt {
       await records.createVirtualInterfaces(context, instance.uuid, networkInfo, tags);
       await records.saveNetworkInfo(context, instance, networkInfo);
       await this.nameDisks();
-      instance.update({ root_device_name: '/dev/vda', task_state: TaskState.BLOCK_DEVICE_MAPPING });
+      instance.update({
+        root_device_name: `/dev/${diskPrefix(instance)}a`,
+        task_state: TaskState.BLOCK_DEVICE_MAPPING,
+      });
       await records.save(context, instance);
       instance.set('task_state', TaskState.SPAWNING);
       await records.save(context, instance, [TaskState.BLOCK_DEVICE_MAPPING]);
@@ -166,15 +177,42 @@ export class BuildAttempt {
     return networkInfo;
   }
 
-  private async nameDisks(): Promise<void> {
-    const { records } = this.parts;
+  /** The server's disks by their names in the guest. */
+  private disks(): ReadonlyMap<string, BlockDeviceMapping> {
     const order = (mapping: BlockDeviceMapping): number =>
       mapping.bootIndex === 0 ? 0 : mapping.guestFormat === 'swap' ? 2 : 1;
     const disks = [...this.request.blockDevices].sort((a, b) => order(a) - order(b));
-    for (const [index, mapping] of disks.entries()) {
-      mapping.update({ device_name: `/dev/vd${String.fromCharCode(97 + index)}`, disk_bus: 'virtio' });
-      await records.saveBlockDeviceMapping(this.context, mapping);
+    const prefix = diskPrefix(this.instance);
+    return new Map(disks.map((disk, index) => [`${prefix}${String.fromCharCode(97 + index)}`, disk]));
+  }
+
+  private async nameDisks(): Promise<void> {
+    for (const [name, mapping] of this.disks()) {
+      mapping.update({ device_name: `/dev/${name}`, disk_bus: diskBus(this.instance) });
+      await this.parts.records.saveBlockDeviceMapping(this.context, mapping);
     }
+  }
+
+  /** What the user calls devices; nothing for most servers. */
+  private tags(networkInfo: NetworkInfo): TagsByDevice {
+    const nics = networkInfo.map((vif, index) => [vif.address, this.request.networkTags[index]] as const);
+    const disks = [...this.disks()].map(([name, mapping]) => [name, mapping.tag] as const);
+    return new Map(
+      [...nics, ...disks].flatMap(([name, tag]) => (typeof tag === 'string' ? [[name, tag] as const] : [])),
+    );
+  }
+
+  /** Devices that have tags are told of in the identity, with their places. */
+  private placing(network: Promise<NetworkInfo>): Pick<SpawnRequest, 'identityWith'> {
+    const { networkTags, blockDevices } = this.request;
+    if ([...networkTags, ...blockDevices.map(({ tag }) => tag)].every((tag) => tag === null)) return {};
+    return {
+      identityWith: async (devices) => {
+        const networkInfo = await network;
+        this.instance.set('device_metadata', deviceMetadata(devices, this.tags(networkInfo)));
+        return this.identity(networkInfo);
+      },
+    };
   }
 
   private identity(networkInfo: NetworkInfo): InstanceIdentity {
@@ -255,7 +293,12 @@ export class BuildAttempt {
       if (current.vmState !== VmState.ACTIVE) return;
       this.log.error(`${why}; booting the server cold`);
       try {
-        await bootColdInstead(this.parts, { instance: this.spec, network, identity, signal }, uvmKey, why);
+        await bootColdInstead(
+          this.parts,
+          { instance: this.spec, network, identity, ...this.placing(network), signal },
+          uvmKey,
+          why,
+        );
       } catch (error) {
         await records.createFault(this.context, current.uuid, error);
         current.update({ vm_state: VmState.ERROR, power_state: PowerState.NOSTATE });

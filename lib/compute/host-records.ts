@@ -16,18 +16,11 @@ export class HostRecords {
     private readonly host: string,
   ) {}
 
-  /** Versions in the service records of nova-conductor: which release is deployed. */
-  async conductorVersions(context: RequestContext): Promise<number[]> {
-    const list = await this.conductor.classAction(
-      context,
-      'ServiceList',
-      'get_by_binary',
-      ['nova-conductor'],
-      {},
-    );
-    return expectObject(list, NovaObjectList)
-      .itemsOf(Service)
-      .map((service) => service.version);
+  /** The service records of nova-conductor: which release is deployed. */
+  async conductors(context: RequestContext): Promise<readonly Service[]> {
+    const method = 'get_by_binary';
+    const list = await this.conductor.classAction(context, 'ServiceList', method, ['nova-conductor'], {});
+    return expectObject(list, NovaObjectList).itemsOf(Service);
   }
 
   /** Finds this host's Service record, or makes it. */

@@ -1,7 +1,7 @@
 /**
  * What nobody asks for and still has to be done from time to time: servers that hang or should be gone, leftovers in the
  * database and on disk (nova/compute/manager.py: _cleanup_running_deleted_instances, _check_instance_build_time,
- * _poll_rebooting_instances, _cleanup_expired_console_auth_tokens, _run_image_cache_manager_pass).
+ * _poll_rebooting_instances, _poll_rescued_instances, _cleanup_expired_console_auth_tokens, _run_image_cache_manager_pass).
  */
 import type { ComputeDriver } from '../../drivers/driver';
 import type { Config } from '../config';
@@ -15,6 +15,7 @@ import type { InstanceRecords } from './instance-records';
 import type { ServerNetworks } from './network';
 import type { PeriodicTask } from './periodic';
 import type { Power } from './power';
+import type { Rescue } from './rescue';
 import { TaskState, VmState } from './states';
 
 /** How often servers are looked at for being stuck: Nova's default period of a periodic task. */
@@ -28,6 +29,7 @@ export interface HousekeepingParts {
   readonly records: InstanceRecords;
   readonly networks: Pick<ServerNetworks, 'deallocate'>;
   readonly power: Pick<Power, 'reboot'>;
+  readonly rescue: Pick<Rescue, 'unrescue'>;
   readonly squirrel: Pick<Squirrel, 'list'>;
   readonly locks: InstanceLocks;
   readonly logger: Logger;
@@ -55,6 +57,7 @@ export class Housekeeping {
       ...(options.rebootTimeout === 0
         ? []
         : everySeconds('reboot-timeout', 0, () => this.repeatStuckReboots())),
+      ...(options.rescueTimeout === 0 ? [] : everySeconds('rescue-timeout', 0, () => this.endOldRescues())),
       ...everySeconds('console-tokens', options.instanceDeleteInterval, () =>
         this.parts.records.cleanExpiredConsoles(RequestContext.admin()),
       ),
@@ -116,7 +119,24 @@ export class Housekeeping {
       await this.guarded(instance, async () => {
         instance.set('task_state', TaskState.REBOOTING_HARD);
         await records.save(context, instance);
+        await records.startAction(context, instance.uuid, 'reboot');
         await power.reboot(context, instance, 'HARD');
+      });
+    }
+  }
+
+  /** Servers that were rescued so long ago that their users have forgotten them. */
+  async endOldRescues(now = Date.now()): Promise<void> {
+    const { config, records, rescue, locks, host } = this.parts;
+    const context = RequestContext.admin();
+    for (const instance of await records.listByFilters(context, { vm_state: VmState.RESCUED, host })) {
+      if (locks.busy(instance.uuid) || instance.taskState !== null) continue;
+      if (!olderThan(instance.launchedAt, config.default.rescueTimeout, now)) continue;
+      await this.guarded(instance, async () => {
+        instance.set('task_state', TaskState.UNRESCUING);
+        await records.save(context, instance, [null]);
+        await records.startAction(context, instance.uuid, 'unrescue');
+        await rescue.unrescue(context, instance);
       });
     }
   }

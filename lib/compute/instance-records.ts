@@ -15,6 +15,7 @@ import {
   VirtualInterface,
   createObject,
   expectObject,
+  novaTime,
   serialiseNetworkInfo,
 } from '../objects';
 import type { RequestContext } from '../messaging';
@@ -89,6 +90,23 @@ export class InstanceRecords {
       expected_attrs: INSTANCE_ATTRIBUTES,
     });
     return expectObject(list, NovaObjectList).itemsOf(Instance);
+  }
+
+  /** The servers that were on this host at some time of a period, deleted ones too. */
+  async listActiveBetween(context: RequestContext, begin: Date, end: Date): Promise<readonly Instance[]> {
+    const method = '_get_active_by_window_joined';
+    const list = await this.conductor.classAction(context, 'InstanceList', method, [novaTime(begin)], {
+      end: novaTime(end),
+      host: this.host,
+      expected_attrs: ['system_metadata', 'info_cache', 'metadata', 'flavor'],
+    });
+    return expectObject(list, NovaObjectList).itemsOf(Instance);
+  }
+
+  /** Begins an operation that nobody asked for in the server's action log. */
+  async startAction(context: RequestContext, uuid: string, action: string): Promise<void> {
+    const args = [uuid, action];
+    await this.conductor.classAction(context, 'InstanceAction', 'action_start', args, { want_result: false });
   }
 
   /** Marks the record deleted: the last act of a delete. */

@@ -13,11 +13,12 @@ import {
   PortNotFound,
   describeError,
 } from '../exceptions';
-import type { Logger } from '../log';
+import { type Logger, logAbout } from '../log';
 import type { RequestContext } from '../messaging';
 import type { Instance, NetworkInfo, Vif } from '../objects';
 import type { DeviceTags } from './device-tags';
 import type { InstanceActions } from './instance-actions';
+import type { InstanceLocks } from './instance-locks';
 import type { InstanceRecords } from './instance-records';
 import { instanceSpec } from './instance-spec';
 import type { RequestedNetworks, ServerNetworks } from './network';
@@ -27,10 +28,12 @@ import type { NetworkCache } from './network-cache';
 export interface InterfacesParts {
   readonly driver: ComputeDriver;
   readonly actions: InstanceActions;
+  readonly locks: Pick<InstanceLocks, 'run'>;
   readonly records: InstanceRecords;
   readonly networks: ServerNetworks;
   readonly networkCache: NetworkCache;
   readonly deviceTags: DeviceTags;
+  readonly logger: Logger;
   readonly instanceNameTemplate: string;
 }
 
@@ -104,6 +107,33 @@ export class Interfaces {
       await this.parts.deviceTags
         .refresh(context, instance)
         .catch((error: unknown) => log.warn(`device tags: ${describeError(error)}`));
+    });
+  }
+
+  /**
+   * Unplugs the NIC of a port that was deleted behind the server's back, as soon as nothing else is done to the server:
+   * a NIC that is being detached, or goes with its server, is gone by then (nova/compute/manager.py,
+   * _process_instance_vif_deleted_event).
+   */
+  async portDeleted(context: RequestContext, instanceUuid: string, portId: string): Promise<void> {
+    const { driver, locks, records, networkCache, deviceTags } = this.parts;
+    const log = logAbout(this.parts.logger, { context, instanceUuid });
+    await locks.run(instanceUuid, async () => {
+      const instance = await records.get(context, instanceUuid);
+      const vif = instance.networkInfo.find(({ id }) => id === portId);
+      if (vif === undefined) return;
+      log.info(`port ${portId} was deleted: unplugging its NIC`);
+      try {
+        await driver.detachInterface(instanceUuid, vif);
+      } catch (error) {
+        log.warn(`the NIC of the deleted port ${portId} stays: ${describeError(error)}`);
+        return;
+      }
+      await networkCache.change(context, instance, (cached) =>
+        Promise.resolve(cached.filter(({ id }) => id !== portId)),
+      );
+      await records.deleteVirtualInterface(context, portId);
+      await deviceTags.refresh(context, instance);
     });
   }
 

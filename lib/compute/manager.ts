@@ -15,6 +15,7 @@ import type { InstanceActions } from './instance-actions';
 import type { Interfaces } from './interfaces';
 import type { NeutronNews } from './neutron-news';
 import type { Power } from './power';
+import type { Quiesce } from './quiesce';
 import type { Rebuilder } from './rebuild';
 import type { Rescue } from './rescue';
 import type { Resize } from './resize';
@@ -46,6 +47,7 @@ export interface ManagerParts {
   readonly adminPassword: AdminPassword;
   readonly actions: InstanceActions;
   readonly snapshots: Snapshots;
+  readonly quiesce: Quiesce;
   readonly rebuilder: Rebuilder;
   readonly rescue: Rescue;
   readonly shelve: Shelve;
@@ -86,6 +88,8 @@ export function computeEndpoints(parts: ManagerParts): Endpoint[] {
     cache_images: (_context, args) => cacheImages(parts.imageCaching, args.image_ids),
     snapshot_instance: (context, args) => parts.snapshots.snapshot(context, instanceOf(args), args),
     backup_instance: (context, args) => parts.snapshots.backup(context, instanceOf(args), args),
+    quiesce_instance: (context, args) => parts.quiesce.quiesce(context, instanceOf(args)),
+    unquiesce_instance: (context, args) => parts.quiesce.unquiesce(context, instanceOf(args)),
     get_console_output: (_context, args) => consoles.output(instanceOf(args), args.tail_length),
     suspend_instance: (context, args) => suspend.suspend(context, instanceOf(args)),
     resume_instance: (context, args) => suspend.resume(context, instanceOf(args)),

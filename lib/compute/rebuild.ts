@@ -3,7 +3,7 @@
  * from the image's µVM where there is one.
  */
 import { z } from 'zod';
-import type { ComputeDriver, ImageSpec, InstanceIdentity } from '../../drivers/driver';
+import type { ComputeDriver, ImageSpec, InstanceIdentity, SpawnRequest } from '../../drivers/driver';
 import { PowerState } from '../../drivers/driver';
 import type { Templates } from '../bake';
 import { NotImplementedError, PreserveEphemeralNotSupported, describeError } from '../exceptions';
@@ -16,6 +16,7 @@ import type { Squirrel } from '../squirrel';
 import { Timeline } from '../timeline';
 import { requestTrace } from '../tracing';
 import { bootColdInstead } from './clone-fallback';
+import { type DeviceTags, tellingOfDevices } from './device-tags';
 import type { InstanceActions } from './instance-actions';
 import type { InstanceRecords } from './instance-records';
 import { noteMachineType } from './machine-type';
@@ -32,6 +33,7 @@ export interface RebuilderParts {
   readonly actions: InstanceActions;
   readonly records: InstanceRecords;
   readonly networkCache: NetworkCache;
+  readonly deviceTags: Pick<DeviceTags, 'tags'>;
   readonly templates: Templates;
   readonly squirrel: Squirrel;
   readonly glance: Glance;
@@ -106,7 +108,7 @@ export class Rebuilder {
     log: Logger,
     signal: AbortSignal,
   ): Promise<void> {
-    const { driver, records, networkCache, glance, scheduler, power, options } = this.parts;
+    const { driver, records, networkCache, deviceTags, glance, scheduler, power, options } = this.parts;
     const save = async (taskState: string, expected: string): Promise<void> => {
       instance.set('task_state', taskState);
       await records.save(context, instance, [expected]);
@@ -123,8 +125,13 @@ export class Rebuilder {
     await save(TaskState.REBUILD_BLOCK_DEVICE_MAPPING, TaskState.REBUILDING);
     await save(TaskState.REBUILD_SPAWNING, TaskState.REBUILD_BLOCK_DEVICE_MAPPING);
     const timeline = new Timeline(requestTrace('rebuild', context));
-    const identity = this.identity(instance, network, request);
-    await timeline.run(() => this.spawn(instance, image, network, identity, timeline, log, signal));
+    const identity = (): InstanceIdentity => this.identity(instance, network, request);
+    const tags = await deviceTags.tags(context, instance);
+    const who = {
+      identity: Promise.resolve(identity()),
+      ...tellingOfDevices(instance, tags, identity),
+    };
+    await timeline.run(() => this.spawn(instance, image, network, who, timeline, log, signal));
     instance.update({
       vm_state: VmState.ACTIVE,
       task_state: null,
@@ -141,7 +148,7 @@ export class Rebuilder {
     instance: Instance,
     image: ImageSpec,
     network: NetworkInfo,
-    identity: InstanceIdentity,
+    identity: Pick<SpawnRequest, 'identity' | 'identityWith'>,
     timeline: Timeline,
     log: Logger,
     signal: AbortSignal,
@@ -151,7 +158,7 @@ export class Rebuilder {
     const request = {
       instance: spec,
       network: Promise.resolve(network),
-      identity: Promise.resolve(identity),
+      ...identity,
       // The ports stay bound and wired as they were: Neutron has nothing to report.
       vifsPlugged: () => Promise.resolve(),
       timeline,

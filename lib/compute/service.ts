@@ -7,7 +7,7 @@ import type { ComputeDriver } from '../../drivers/driver';
 import type { Config } from '../config';
 import { describeError } from '../exceptions';
 import type { Logger } from '../log';
-import { type Endpoint, type Messaging, RequestContext, type RpcServer } from '../messaging';
+import { RequestContext } from '../messaging';
 import type { Conductor, Service } from '../objects';
 import type { HostRecords } from './host-records';
 import type { Housekeeping } from './housekeeping';
@@ -22,10 +22,11 @@ import { reportedServiceVersion } from './release';
 import type { ResizeEnd } from './resize-end';
 import type { ResourceTracker } from './resource-tracker';
 import type { SchedulerNews } from './scheduler-news';
+import type { RpcTopics } from './rpc-topics';
 import type { Shelve } from './shelve';
 import type { SoftDelete } from './soft-delete';
+import type { UsageAudit } from './usage-audit';
 
-const TOPIC = 'compute';
 const CONDUCTOR_RETRY_MS = 1_000;
 const SCHEDULER_SYNC_MS = 120_000;
 const RECLAIM_MS = 60_000;
@@ -36,7 +37,6 @@ const FOR_EVER_MS = 2 ** 31 - 1;
 /** What the service is made of. */
 export interface ComputeServiceParts {
   readonly config: Config;
-  readonly messaging: Messaging;
   readonly conductor: Conductor;
   readonly driver: ComputeDriver;
   readonly hosts: HostRecords;
@@ -47,11 +47,12 @@ export interface ComputeServiceParts {
   readonly resizeEnd: ResizeEnd;
   readonly shelve: Shelve;
   readonly housekeeping: Housekeeping;
+  readonly usageAudit: UsageAudit;
   readonly powerSync: PowerSync;
   readonly networkCache: NetworkCache;
   readonly scheduler: SchedulerNews;
   readonly locks: InstanceLocks;
-  readonly endpoints: readonly Endpoint[];
+  readonly topics: RpcTopics;
   readonly logger: Logger;
 }
 
@@ -70,7 +71,6 @@ export class StillBusy extends Error {
 /** A compute host that Nova takes for one of its own. */
 export class ComputeService {
   private readonly periodic: Periodic;
-  private server: RpcServer | null = null;
   private healNext = 0;
 
   constructor(private readonly parts: ComputeServiceParts) {
@@ -79,12 +79,11 @@ export class ComputeService {
 
   /** Resolves when the host is up and takes requests. @throws what the driver's initHost throws */
   async start(signal: AbortSignal): Promise<void> {
-    const { config, messaging, driver, hosts, instances, tracker, recovery, powerSync, endpoints, logger } =
-      this.parts;
+    const { config, driver, hosts, instances, tracker, recovery, powerSync, topics, logger } = this.parts;
     const context = RequestContext.admin();
     await this.waitForConductor(context, signal);
     await driver.initHost();
-    const version = reportedServiceVersion(await hosts.conductorVersions(context));
+    const version = await this.deployedVersion(context);
     const service = await hosts.ensureService(context, version);
     await tracker.start(context, { disabled: service.disabled });
     await recovery.run(context);
@@ -96,13 +95,7 @@ export class ComputeService {
         logger.warn(`the host's state could not be changed: ${describeError(error)}`),
       );
     });
-    this.server = await messaging.serve({
-      topic: TOPIC,
-      host: config.default.host,
-      endpoints,
-      // Boots wait for Neutron's news about their ports.
-      servedWhileStopping: ['external_instance_event'],
-    });
+    await topics.serve(version);
     await hosts.reportState(context, service);
     this.startPeriodic(service);
     logger.info({ host: config.default.host, node: tracker.nodeName, version }, 'compute service is up');
@@ -114,11 +107,11 @@ export class ComputeService {
    * @throws StillBusy when operations are left after `graceful_shutdown_timeout`
    */
   async stop(): Promise<void> {
-    const { config, locks } = this.parts;
+    const { config, locks, topics } = this.parts;
     const seconds = config.default.gracefulShutdownTimeout;
     const deadlineMs = seconds === 0 ? FOR_EVER_MS : seconds * 1000;
     const deadline = delay(deadlineMs, undefined, { ref: false });
-    await this.server?.stop(deadlineMs);
+    await topics.stop(deadlineMs);
     await Promise.race([Promise.all([locks.idle(), this.periodic.stop()]), deadline]);
     if (locks.holders.length > 0) throw new StillBusy(seconds, locks.holders);
   }
@@ -148,6 +141,11 @@ export class ComputeService {
       name: 'report-state',
       intervalMs: reportIntervalMs,
       run: () => hosts.reportState(RequestContext.admin(), service),
+    });
+    this.periodic.start({
+      name: 'follow-release',
+      intervalMs: config.default.serviceDownTime * 1000,
+      run: () => this.followRelease(service),
     });
     this.periodic.start({
       name: 'update-resources',
@@ -192,7 +190,22 @@ export class ComputeService {
       const run = (): Promise<void> => this.parts.resizeEnd.confirmOld(resizeConfirmWindow);
       this.periodic.start({ name: 'confirm-resizes', intervalMs: CONFIRM_MS, run });
     }
-    for (const task of this.parts.housekeeping.tasks()) this.periodic.start(task);
+    const { housekeeping, usageAudit } = this.parts;
+    for (const task of [...housekeeping.tasks(), ...usageAudit.tasks()]) this.periodic.start(task);
+  }
+
+  private async deployedVersion(context: RequestContext): Promise<number> {
+    const { config, hosts } = this.parts;
+    return reportedServiceVersion(await hosts.conductors(context), config.default.serviceDownTime * 1000);
+  }
+
+  /** The cloud is upgraded around a service that runs; its next sign of life carries the other version. */
+  private async followRelease(service: Service): Promise<void> {
+    const version = await this.deployedVersion(RequestContext.admin());
+    if (version === service.version) return;
+    this.parts.logger.info({ from: service.version, to: version }, 'the cloud is of another release now');
+    await this.parts.topics.serve(version);
+    service.set('version', version);
   }
 
   /** A host without its hypervisor gets no new servers. */

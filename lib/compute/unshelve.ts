@@ -3,7 +3,7 @@
  * (nova/compute/manager.py, unshelve_instance). The image is used once, so that no µVM is made of it.
  */
 import { z } from 'zod';
-import type { ComputeDriver, ImageSpec, SpawnOutcome } from '../../drivers/driver';
+import type { ComputeDriver, ImageSpec, InstanceIdentity, SpawnOutcome } from '../../drivers/driver';
 import type { Logger } from '../log';
 import type { RequestContext } from '../messaging';
 import { type Instance, novaTime } from '../objects';
@@ -11,6 +11,7 @@ import type { Placement } from '../openstack';
 import type { BootRecorder } from '../sidecar';
 import { Timeline } from '../timeline';
 import { requestTrace } from '../tracing';
+import { type DeviceTags, tellingOfDevices } from './device-tags';
 import type { ExternalEvents } from './external-events';
 import type { InstanceActions } from './instance-actions';
 import type { InstanceRecords } from './instance-records';
@@ -30,6 +31,7 @@ export interface UnshelveParts {
   readonly actions: InstanceActions;
   readonly records: InstanceRecords;
   readonly networks: Pick<ServerNetworks, 'moveHere'>;
+  readonly deviceTags: Pick<DeviceTags, 'tags'>;
   readonly events: ExternalEvents;
   readonly placement: Pick<Placement, 'deleteAllocations'>;
   readonly power: Pick<Power, 'powerState' | 'deleteShelvedImage'>;
@@ -128,25 +130,28 @@ export class Unshelve {
     log: Logger,
     signal: AbortSignal,
   ): Promise<SpawnOutcome> {
-    const { driver, records, networks, events, options } = this.parts;
+    const { driver, records, networks, deviceTags, events, options } = this.parts;
     const network = await timeline.phase('neutron', () =>
       networks.moveHere(instance, instance.networkInfo, signal),
     );
     await records.saveNetworkInfo(context, instance, network);
     const plugging = new VifPlugging(events, instance.uuid, network, options.vifPlugging, log);
     try {
-      const identity = buildIdentity({
-        instance,
-        networkInfo: network,
-        adminPassword: null,
-        injectedFiles: [],
-        forceConfigDrive: options.forceConfigDrive,
-      });
+      const identity = (): InstanceIdentity =>
+        buildIdentity({
+          instance,
+          networkInfo: network,
+          adminPassword: null,
+          injectedFiles: [],
+          forceConfigDrive: options.forceConfigDrive,
+        });
+      const tags = await deviceTags.tags(context, instance);
       return await driver.spawn({
         instance: instanceSpec(instance, options.instanceNameTemplate, image),
         template: { none: 'the image of a shelved server is used once' },
         network: Promise.resolve(network),
-        identity: Promise.resolve(identity),
+        identity: Promise.resolve(identity()),
+        ...tellingOfDevices(instance, tags, identity),
         vifsPlugged: () => plugging.wait(signal),
         timeline,
         signal,

@@ -174,6 +174,22 @@ export const SECTIONS = {
         min: 0,
         doc: 'Seconds after which a reboot that nobody works at any more is done the hard way; 0 never.',
       }),
+      rescueTimeout: integer({
+        default: 0,
+        min: 0,
+        doc: 'Seconds after which a rescued server is unrescued; 0 never.',
+      }),
+      instanceUsageAudit: boolean({
+        default: false,
+        doc: 'Send notifications `compute.instance.exists` of each server once for every audit period.',
+      }),
+      instanceUsageAuditPeriod: text({
+        default: 'month',
+        pattern: /^(hour|day|month|year)(@\d{1,2})?$/,
+        expects:
+          'hour, day, month or year, where need be with @ and the minute, hour, day or month it begins at',
+        doc: 'Period of usage audits, in UTC.',
+      }),
       maxConcurrentBuilds: integer({
         default: 10,
         min: 0,

@@ -20,6 +20,10 @@ export class BlockDeviceMapping extends NovaObject {
   get deviceName(): string | null {
     return this.read('device_name', nullableText);
   }
+  /** What its user calls it. */
+  get tag(): string | null {
+    return this.has('tag') ? this.read('tag', nullableText) : null;
+  }
   get imageId(): string | null {
     return this.read('image_id', nullableText);
   }

@@ -6,6 +6,24 @@ export class PCIDeviceBus extends NovaObject {
   static readonly className = 'PCIDeviceBus';
 }
 
+/** Where a disk is behind its controller. */
+export class SCSIDeviceBus extends NovaObject {
+  static readonly className = 'SCSIDeviceBus';
+}
+
+export class IDEDeviceBus extends NovaObject {
+  static readonly className = 'IDEDeviceBus';
+}
+
+export class USBDeviceBus extends NovaObject {
+  static readonly className = 'USBDeviceBus';
+}
+
+/** One tagged disk. */
+export class DiskMetadata extends NovaObject {
+  static readonly className = 'DiskMetadata';
+}
+
 /** One tagged NIC. */
 export class NetworkInterfaceMetadata extends NovaObject {
   static readonly className = 'NetworkInterfaceMetadata';

@@ -3,7 +3,15 @@ export { BlockDeviceMapping } from './block-device-mapping';
 export { ComputeNode, HVSpec } from './compute-node';
 export { Conductor, type ConductorTransport } from './conductor';
 export { ConductorAnswerError, ObjectFieldError, UnexpectedObjectError } from './errors';
-export { InstanceDeviceMetadata, NetworkInterfaceMetadata, PCIDeviceBus } from './device-metadata';
+export {
+  DiskMetadata,
+  IDEDeviceBus,
+  InstanceDeviceMetadata,
+  NetworkInterfaceMetadata,
+  PCIDeviceBus,
+  SCSIDeviceBus,
+  USBDeviceBus,
+} from './device-metadata';
 export {
   CpuDiagnostics,
   Diagnostics,
@@ -37,4 +45,5 @@ export { deserialise, expectObject } from './registry';
 export { ConsoleAuthToken, InstanceExternalEvent, NetworkRequest } from './requests';
 export { ImageMeta, ImageMetaProps, RequestSpec } from './request-spec';
 export { Service } from './service';
+export { TaskLog } from './task-log';
 export { OBJECT_VERSIONS } from './versions';

@@ -88,6 +88,8 @@ export const OBJECT_VERSIONS: Readonly<Record<string, string>> = {
   ServiceList: '1.19',
   Tag: '1.1',
   TagList: '1.1',
+  TaskLog: '1.0',
+  TaskLogList: '1.0',
   TrustedCerts: '1.0',
   USBDeviceBus: '1.0',
   VIFMigrateData: '1.0',

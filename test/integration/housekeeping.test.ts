@@ -3,6 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { Service } from '../../lib/objects';
+import { CloudRpc } from '../support/cloud-rpc';
 import { ComputeProcess } from '../support/compute-process';
 import { NOVA_CONF, NovaApi, waitFor } from '../support/nova-api';
 import { ALL_IN_ONE, run, traces } from '../support/servers';
@@ -10,7 +12,10 @@ import { ALL_IN_ONE, run, traces } from '../support/servers';
 const OPTIONS = `[DEFAULT]
 running_deleted_instance_poll_interval = 5
 sync_power_state_interval = 5
+service_down_time = 5
 `;
+/** Service version of a release that has a second topic. */
+const GAZPACHO = 72;
 const servicesSchema = z.object({
   services: z.array(
     z.looseObject({
@@ -65,6 +70,33 @@ describe('housekeeping', () => {
       60_000,
       () => 'the service is not enabled again',
     );
+  });
+
+  it('follows the release of a cloud that is upgraded around it', async () => {
+    const rpc = await CloudRpc.connect();
+    const records = (binary: string) => rpc.list(Service, ['ServiceList', 'get_by_binary'], [binary]);
+    const setRelease = async (version: number) => {
+      for (const record of await records('nova-conductor')) {
+        record.set('version', version);
+        await rpc.save(record);
+      }
+      await waitFor(
+        async () => {
+          const own = (await records('nova-compute')).find(({ host }) => host === 'prebake');
+          return own?.version === version ? true : null;
+        },
+        60_000,
+        () => `the service does not say that it is of version ${version}`,
+      );
+    };
+    const [before] = await records('nova-conductor');
+    try {
+      await setRelease(GAZPACHO);
+      expect(await rpc.askCompute('compute-alt', '6.5', 'get_host_uptime', {})).toMatch(/load average/);
+    } finally {
+      await setRelease(before?.version ?? 0);
+      await rpc.close();
+    }
   });
 
   it('switches off a stopped server that runs, and ends one that was deleted', async () => {

@@ -1,8 +1,11 @@
 /** What can be done to a server during its life besides power: suspend, NICs, reports, passwords. The image is a tiny one. */
 import { z } from 'zod';
+import { Instance } from '../../lib/objects';
+import { deviceList } from '../../lib/compute/metadata';
+import { CloudRpc } from '../support/cloud-rpc';
 import { ComputeProcess } from '../support/compute-process';
 import { NovaApi, type Server, waitFor } from '../support/nova-api';
-import { ALL_IN_ONE, run, taps, traces, waitForPing } from '../support/servers';
+import { ALL_IN_ONE, devicesOnConfigDrive, run, taps, traces, waitForPing } from '../support/servers';
 
 const portsSchema = z.object({
   ports: z.array(z.looseObject({ id: z.string(), device_id: z.string(), status: z.string() })),
@@ -21,20 +24,26 @@ describe('operations on a live server', () => {
   let nova: NovaApi;
   let compute: ComputeProcess;
   let server: Server;
+  let rpc: CloudRpc;
 
   beforeAll(async () => {
     nova = await NovaApi.login();
     compute = await ComputeProcess.start();
+    rpc = await CloudRpc.connect();
     await run(ALL_IN_ONE, ['discover-hosts']);
     const id = await nova.create({
       name: 'live',
       image: await nova.imageId('tiny'),
       flavor: await nova.flavorId('m1.micro'),
+      configDrive: true,
+      networks: [{ uuid: await nova.networkId('private'), tag: 'front' }],
+      diskTag: 'system',
     });
     server = await nova.waitForStatus(id, 'ACTIVE');
     await waitForPing(nova, server);
   });
   afterAll(async () => {
+    await rpc.close();
     await nova.delete(server.id);
     await nova.waitForGone(server.id);
     expect(await traces(nova, server)).toEqual([]);
@@ -87,6 +96,28 @@ describe('operations on a live server', () => {
     return instanceActions.find((found) => found.action === action);
   }
 
+  /** Its tagged devices, as the metadata service tells of them. */
+  async function taggedDevices() {
+    const args = [server.id, ['device_metadata']];
+    return deviceList(await rpc.find(Instance, ['Instance', 'get_by_uuid'], args), 'latest');
+  }
+
+  // matrix: operation.device-tags
+  it('tells which of its devices its user called what', async () => {
+    const [nic, disk] = await taggedDevices();
+    const bus = { bus: 'pci', address: expect.stringMatching(/^0000:00:[0-9a-f]{2}\.0$/) as string };
+    expect(nic).toEqual({
+      type: 'nic',
+      mac: (await nics('now'))[0],
+      vf_trusted: false,
+      tags: ['front'],
+      ...bus,
+    });
+    expect(disk).toEqual({ type: 'disk', serial: null, tags: ['system'], ...bus });
+    expect(disk?.address).not.toBe(nic?.address);
+    expect(await devicesOnConfigDrive(server.id)).toEqual([nic, disk]);
+  });
+
   // matrix: operation.suspend, operation.resume
   it('suspends one to disk and resumes it where it was', async () => {
     await nova.action(server.id, { suspend: null });
@@ -128,12 +159,18 @@ describe('operations on a live server', () => {
       60_000,
       () => 'the port is not wired',
     );
+    expect((await taggedDevices()).map(({ tags }) => tags)).toEqual([['front'], ['spare'], ['system']]);
     await waitForPing(nova, server);
     await detach(added.port_id);
     expect(await nics('now')).toEqual(before.nics);
     expect(await nics('next')).toEqual(before.nics);
     expect(await portsOfServer()).toEqual(before.ports);
     expect((await taps()).sort()).toEqual(before.taps.sort());
+    await waitFor(
+      async () => ((await taggedDevices()).length === 2 ? true : null),
+      30_000,
+      () => 'the metadata still tells of the NIC',
+    );
   });
 
   it("refuses a NIC on a port that is the server's already", async () => {
@@ -169,6 +206,28 @@ describe('operations on a live server', () => {
     } finally {
       await nova.http.delete(`${nova.url('network')}/v2.0/ports/${port.id}`);
     }
+  });
+
+  it('takes the NIC from one whose port is deleted behind its back', async () => {
+    const before = { nics: await nics('now'), taps: await taps() };
+    const { port_id, mac_addr } = await attach({ net_id: await nova.networkId('private'), tag: 'doomed' });
+    expect(await nics('now')).toContain(mac_addr);
+    await nova.http.delete(`${nova.url('network')}/v2.0/ports/${port_id}`);
+    await waitFor(
+      async () => ((await nics('now')).includes(mac_addr) ? null : true),
+      120_000,
+      () => 'the NIC of the deleted port is still plugged in',
+    );
+    expect(await nics('next')).toEqual(before.nics);
+    expect((await taps()).sort()).toEqual(before.taps.sort());
+    await waitFor(
+      async () => {
+        const addresses = Object.values((await nova.show(server.id))?.addresses ?? {}).flat();
+        return addresses.length === 1 ? true : null;
+      },
+      30_000,
+      () => "Nova still shows the deleted port's address",
+    );
   });
 
   // matrix: operation.get-guest-info

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ChannelModel, connect } from 'amqplib';
 import { z } from 'zod';
+import { Instance, novaTime } from '../../lib/objects';
+import { CloudRpc } from '../support/cloud-rpc';
 import { ComputeProcess } from '../support/compute-process';
 import { NOVA_CONF, NovaApi, waitFor } from '../support/nova-api';
 import { ALL_IN_ONE, run } from '../support/servers';
@@ -12,6 +14,10 @@ const OPTIONS = `[oslo_messaging_notifications]
 driver = messagingv2
 [notifications]
 notification_format = both
+[DEFAULT]
+instance_usage_audit = True
+instance_usage_audit_period = hour@${new Date().getUTCMinutes()}
+rescue_timeout = 3600
 `;
 const QUEUES = [
   'notifications.info',
@@ -108,6 +114,43 @@ describe('notifications', () => {
         power_state: 'running',
       },
     });
+  });
+
+  it('tell of the use of a period, in which one was rescued for too long', async () => {
+    const image = await nova.imageId('tiny');
+    const id = await nova.create({ name: 'used', image, flavor: await nova.flavorId('m1.micro') });
+    const rpc = await CloudRpc.connect();
+    try {
+      await nova.waitForStatus(id, 'ACTIVE');
+      await nova.action(id, { rescue: {} });
+      await nova.waitForStatus(id, 'RESCUE');
+      const record = await rpc.find(Instance, ['Instance', 'get_by_uuid'], [id]);
+      record.set('launched_at', novaTime(new Date(Date.now() - 3 * 60 * 60_000)));
+      await rpc.save(record);
+      const audits = (): News[] =>
+        heard.filter((news) => serverOf(news) === id && news.event_type.endsWith('instance.exists'));
+      await waitFor(
+        () => Promise.resolve(audits().length === 2 ? true : null),
+        120_000,
+        () => 'its use was not told of',
+      );
+      const [legacy, versioned] = audits().sort((a, b) => a.event_type.localeCompare(b.event_type));
+      expect(legacy).toMatchObject({
+        event_type: 'compute.instance.exists',
+        payload: {
+          audit_period_beginning: expect.stringMatching(/^\d{4}-\d\d-\d\d \d\d:\d\d:00$/) as string,
+        },
+      });
+      expect(versioned?.payload).toMatchObject({
+        'nova_object.name': 'InstanceExistsPayload',
+        'nova_object.data': { audit_period: { 'nova_object.name': 'AuditPeriodPayload' } },
+      });
+      await nova.waitForStatus(id, 'ACTIVE');
+    } finally {
+      await rpc.close();
+      await nova.delete(id);
+      await nova.waitForGone(id);
+    }
   });
 
   it('tell of a server that could not be made', async () => {

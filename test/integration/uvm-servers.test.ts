@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ComputeProcess } from '../support/compute-process';
-import { NOVA_CONF, NovaApi, type Server, waitFor } from '../support/nova-api';
-import { ALL_IN_ONE, addressOf, run, traces, waitForPing } from '../support/servers';
+import { NOVA_CONF, NovaApi, type Server, type ServerRequest, waitFor } from '../support/nova-api';
+import { ALL_IN_ONE, addressOf, devicesOnConfigDrive, run, traces, waitForPing } from '../support/servers';
 
 const PREBAKE = join(__dirname, '..', '..', 'dist', 'lib', 'cli', 'main.js');
 
@@ -34,8 +34,8 @@ describe('servers from a µVM', () => {
     await compute.stop();
   });
 
-  async function boot(name: string, flavor = 'm1.small'): Promise<Server> {
-    const id = await nova.create({ name, image, flavor: await nova.flavorId(flavor) });
+  async function boot(name: string, flavor = 'm1.small', more: Partial<ServerRequest> = {}): Promise<Server> {
+    const id = await nova.create({ name, image, flavor: await nova.flavorId(flavor), ...more });
     made.push(id);
     return nova.waitForStatus(id, 'ACTIVE');
   }
@@ -48,9 +48,15 @@ describe('servers from a µVM', () => {
     );
   });
 
-  // matrix: operation.launch, operation.terminate, guest.setup.configdrive
+  // matrix: operation.launch, operation.terminate, guest.setup.configdrive, operation.device-tags
   it('run with what their flavor gives, reachable at their own addresses, and go without a trace', async () => {
-    const servers = [await boot('first'), await boot('second')];
+    const networks = [{ uuid: await nova.networkId('private'), tag: 'front' }];
+    const tagged = { configDrive: true, networks, diskTag: 'system' };
+    const servers = [await boot('first', 'm1.small', tagged), await boot('second')];
+    expect(await devicesOnConfigDrive(servers[0]?.id ?? '')).toMatchObject([
+      { type: 'nic', bus: 'pci', tags: ['front'] },
+      { type: 'disk', bus: 'pci', tags: ['system'] },
+    ]);
     for (const server of servers) {
       const record = await compute.waitForReady(server.id);
       expect(record.how).toBe('uvm');

@@ -53,11 +53,7 @@ export const ROWS: readonly Row[] = [
   row('operation.rescue', 'Rescue instance'),
   row('operation.resize', 'Resize instance'),
   row('operation.resume', 'Restore instance'),
-  row(
-    'operation.set-admin-password',
-    'Set instance admin password',
-    "Done by the guest's agent; no test with a guest that has one shows it yet.",
-  ),
+  row('operation.set-admin-password', 'Set instance admin password'),
   row('operation.snapshot', 'Save snapshot of instance disk'),
   row('operation.suspend', 'Suspend instance'),
   row('operation.swap-volume', 'Swap block volumes', VOLUMES),
@@ -99,17 +95,9 @@ export const ROWS: readonly Row[] = [
   row('storage.block.backend.iscsi.auth.chap', 'CHAP authentication for iSCSI', VOLUMES),
   row('storage.image', 'Image storage support'),
   row('operation.uefi-boot', 'uefi boot'),
-  row(
-    'operation.device-tags',
-    'Device tags',
-    'Of NICs that are attached to a server; a guest is not told the tags that its devices had at boot.',
-  ),
-  row(
-    'operation.quiesce',
-    'quiesce',
-    'Snapshots bring the file systems to rest where the image says `os_require_quiesce`; for volumes nobody asks.',
-  ),
-  row('operation.unquiesce', 'unquiesce', 'As quiesce.'),
+  row('operation.device-tags', 'Device tags'),
+  row('operation.quiesce', 'quiesce'),
+  row('operation.unquiesce', 'unquiesce'),
   row('operation.multiattach-volume', 'Attach block volume to multiple instances', VOLUMES),
   row('operation.encrypted-volume', 'Attach encrypted block volume to server', VOLUMES),
   row(

@@ -30,7 +30,10 @@ export interface ServerRequest {
   readonly name: string;
   readonly image: string;
   readonly flavor: string;
-  readonly networks?: 'none' | 'auto' | readonly { readonly uuid?: string; readonly port?: string }[];
+  readonly networks?:
+    'none' | 'auto' | readonly { readonly uuid?: string; readonly port?: string; readonly tag?: string }[];
+  /** What its user calls its root disk. */
+  readonly diskTag?: string;
   readonly keyName?: string;
   readonly userData?: string;
   readonly configDrive?: boolean;
@@ -142,6 +145,20 @@ export class NovaApi {
         imageRef: request.image,
         flavorRef: request.flavor,
         networks: request.networks ?? [{ uuid: await this.networkId('private') }],
+        ...(request.diskTag === undefined
+          ? {}
+          : {
+              block_device_mapping_v2: [
+                {
+                  boot_index: 0,
+                  uuid: request.image,
+                  source_type: 'image',
+                  destination_type: 'local',
+                  delete_on_termination: true,
+                  tag: request.diskTag,
+                },
+              ],
+            }),
         ...(request.host === undefined ? {} : { host: request.host }),
         ...(request.keyName === undefined ? {} : { key_name: request.keyName }),
         ...(request.configDrive === undefined ? {} : { config_drive: request.configDrive }),

@@ -54,6 +54,14 @@ export async function filesOf(id: string): Promise<string[]> {
   return (await readdir(join(INSTANCES, id))).sort();
 }
 
+/** What a server's config drive says of its devices. */
+export async function devicesOnConfigDrive(id: string): Promise<Readonly<Record<string, unknown>>[]> {
+  const drive = join(INSTANCES, id, 'disk.config');
+  const { stdout } = await run('isoinfo', ['-R', '-i', drive, '-x', '/openstack/latest/meta_data.json']);
+  const schema = z.object({ devices: z.array(z.record(z.string(), z.unknown())) });
+  return schema.parse(JSON.parse(stdout)).devices;
+}
+
 /** Names of the taps on this machine. */
 export async function taps(): Promise<string[]> {
   return (await readdir('/sys/class/net')).filter((name) => name.startsWith('tap'));

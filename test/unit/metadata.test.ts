@@ -2,6 +2,7 @@
 import {
   blockDeviceMapping,
   buildIdentity,
+  deviceList,
   networkData,
   type IdentityRequest,
 } from '../../lib/compute/metadata';
@@ -40,6 +41,47 @@ function keys(...pairs: readonly Readonly<Record<string, string>>[]): unknown {
   });
   return wrap('KeyPairList', '1.3', { objects: pairs.map((pair) => wrap('KeyPair', '1.4', pair)) });
 }
+
+/** An object of Nova's as the database gives it. */
+function wrapped(name: string, data: unknown): unknown {
+  return {
+    'nova_object.name': name,
+    'nova_object.namespace': 'nova',
+    'nova_object.version': '1.0',
+    'nova_object.data': data,
+  };
+}
+
+test('tagged devices are told of by the version of the metadata', () => {
+  const pci = wrapped('PCIDeviceBus', { address: '0000:00:03.0' });
+  const devices = [
+    wrapped('NetworkInterfaceMetadata', { mac: 'fa:16:3e:00:00:01', tags: ['front'], bus: pci }),
+    wrapped('DiskMetadata', {
+      serial: null,
+      tags: ['data'],
+      bus: wrapped('SCSIDeviceBus', { address: '0:0:1:0' }),
+    }),
+    wrapped('DiskMetadata', { tags: ['stick'], bus: wrapped('USBDeviceBus', {}) }),
+  ];
+  const tagged = instance({ device_metadata: wrapped('InstanceDeviceMetadata', { devices }) });
+  const nicOnPci = {
+    type: 'nic',
+    mac: 'fa:16:3e:00:00:01',
+    tags: ['front'],
+    bus: 'pci',
+    address: '0000:00:03.0',
+  };
+  expect(deviceList(tagged, '2016-06-30')[0]).toEqual(nicOnPci);
+  expect(deviceList(tagged, 'latest')).toEqual([
+    { ...nicOnPci, vf_trusted: false },
+    { type: 'disk', serial: null, tags: ['data'], bus: 'scsi', address: '0:0:1:0' },
+    { type: 'disk', tags: ['stick'], bus: 'usb', address: 'none' },
+  ]);
+  expect(read({ instance: tagged }, 'openstack/latest/meta_data.json')).toMatchObject({
+    devices: deviceList(tagged, 'latest'),
+  });
+  expect(deviceList(instance({ device_metadata: null }), 'latest')).toEqual([]);
+});
 
 function identify(changes: Partial<IdentityRequest> = {}) {
   return buildIdentity({

@@ -11,6 +11,7 @@ import { describeError, InstanceNotFound } from '../../../lib/exceptions';
 import type { NetworkInfo } from '../../../lib/objects';
 import type {
   FlavorSpec,
+  InstanceIdentity,
   ProofClone,
   ProofRequest,
   SpawnOutcome,
@@ -22,6 +23,7 @@ import type {
 } from '../../driver';
 import { writeConfigDrive } from '../config-drive';
 import type { Domain } from '../domain';
+import { listDevices } from '../guest-devices';
 import type { BaseImage } from '../image-cache';
 import type { InstancePaths } from '../instance-store';
 import { createExtraDisks, extraDisks, rootSizeBytes } from '../local-disks';
@@ -122,7 +124,7 @@ export class LibvirtUvmEngine implements UvmEngine {
       if (identity.configDrive) await writeConfigDrive(paths.configDrive, identity.files, signal);
       return identity;
     });
-    const [domain, network, identity] = await allOrFirstFailure([restored, networked, identified, formatted]);
+    const [domain, network, usual] = await allOrFirstFailure([restored, networked, identified, formatted]);
 
     const disks = extraDisks(paths, flavor);
     const interfaces = interfaceXml(network, flavor);
@@ -130,12 +132,15 @@ export class LibvirtUvmEngine implements UvmEngine {
     const journal = { key: uvm.key, coldXml, interfaces: interfaces.map((nic) => nic.withCarrier) };
     const guest = new CloneGuest(domain, paths.directory, journal, this.parts.logger);
     this.guests.set(instance.uuid, guest);
-    await timeline.phase('hotplug', async () => {
-      const drive = identity.configDrive ? [configDriveXml(paths.configDrive)] : [];
+    const identity = await timeline.phase('hotplug', async () => {
+      const nics = interfaces.map((nic) => nic.withoutCarrier);
       // In the order of their names in the guest.
-      const devices = [...diskXml(disks, flavor), ...drive, ...interfaces.map((nic) => nic.withoutCarrier)];
+      const devices = [...diskXml(disks, flavor), ...nics];
       await growClone(domain, { vcpus: flavor.vcpus, addedMemoryMb, rootBytes, devices });
+      const final = await this.placed(request, domain, usual, paths);
+      if (final.configDrive) await domain.attachDevice(configDriveXml(paths.configDrive));
       await guest.connect(gateSocketPath, signal);
+      return final;
     });
     const identification = guest.identify(
       buildIdentifyMessage(identity, network, {
@@ -165,6 +170,19 @@ export class LibvirtUvmEngine implements UvmEngine {
     await vifsPlugged;
     signal.throwIfAborted();
     return { how: 'uvm', ready };
+  }
+
+  /** The identity of a server with tagged devices names them, and they have their places now. */
+  private async placed(
+    { identityWith, signal }: SpawnRequest,
+    domain: Domain,
+    usual: InstanceIdentity,
+    { configDrive }: InstancePaths,
+  ): Promise<InstanceIdentity> {
+    if (identityWith === undefined) return usual;
+    const identity = await identityWith(await listDevices(domain));
+    if (identity.configDrive) await writeConfigDrive(configDrive, identity.files, signal);
+    return identity;
   }
 
   async settled(uuid: string): Promise<void> {

@@ -3,9 +3,23 @@
  * cloud-init mounts the last two by it; it is only in the EC2 part of the metadata.
  */
 import type { FlavorSpec } from '../../../drivers/driver';
+import type { Instance } from '../../objects';
 
 /** The versions of the EC2 metadata that Nova writes to a config drive by default. */
 export const EC2_VERSIONS = ['2009-04-04', 'latest'] as const;
+
+/** What the names of disks begin with, by the bus the image asks for. */
+const DISK_PREFIXES: Readonly<Record<string, string>> = { ide: 'hd', scsi: 'sd', sata: 'sd' };
+
+/** The bus of a server's disks. */
+export function diskBus(instance: Instance): string {
+  return instance.systemMetadata['image_hw_disk_bus'] ?? 'virtio';
+}
+
+/** What the names of a server's disks begin with. */
+export function diskPrefix(instance: Instance): string {
+  return DISK_PREFIXES[diskBus(instance)] ?? 'vd';
+}
 
 /** @param prefix what the names of disks begin with on their bus: `vd`, `sd`, `hd` */
 export function blockDeviceMapping(

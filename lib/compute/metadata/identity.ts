@@ -5,7 +5,8 @@
 import { randomBytes } from 'node:crypto';
 import type { ConfigDriveFile, InstanceIdentity } from '../../../drivers/driver';
 import type { Instance, KeyPair, NetworkInfo } from '../../objects';
-import { blockDeviceMapping, EC2_VERSIONS } from './block-devices';
+import { blockDeviceMapping, diskPrefix, EC2_VERSIONS } from './block-devices';
+import { deviceList } from './devices';
 import { networkData } from './network-data';
 
 /** What an identity is made from. */
@@ -81,7 +82,7 @@ function configDriveFiles(request: IdentityRequest, userData: Buffer | null): re
     if (has(version, SINCE.vendorData2)) add('vendor_data2.json', json({ static: vendorData }));
   }
   const devices = json({
-    'block-device-mapping': blockDeviceMapping(request.instance.flavor, diskPrefix(request)),
+    'block-device-mapping': blockDeviceMapping(request.instance.flavor, diskPrefix(request.instance)),
   });
   for (const version of EC2_VERSIONS) files.push({ path: `ec2/${version}/meta-data.json`, content: devices });
   for (const [index, { content }] of injectedFiles.entries()) {
@@ -120,8 +121,8 @@ function metaData(
     availability_zone: instance.availabilityZone,
     ...(has(version, SINCE.randomSeed) ? { random_seed: seed } : {}),
     ...(has(version, SINCE.projectId) ? { project_id: instance.projectId } : {}),
-    // Neither tagged devices nor pinned CPUs exist on this host.
-    ...(has(version, SINCE.devices) ? { devices: [] } : {}),
+    ...(has(version, SINCE.devices) ? { devices: deviceList(instance, version) } : {}),
+    // No CPU is pinned on this host.
     ...(has(version, SINCE.dedicatedCpus) ? { dedicated_cpus: [] } : {}),
   };
 }
@@ -142,13 +143,6 @@ function wantsConfigDrive({
     (forceConfigDrive && instance.launchedAt === null) ||
     instance.systemMetadata['image_img_config_drive'] === 'mandatory'
   );
-}
-
-/** What the names of disks begin with, by the bus the image asks for. */
-const DISK_PREFIXES: Readonly<Record<string, string>> = { ide: 'hd', scsi: 'sd', sata: 'sd' };
-
-function diskPrefix({ instance }: IdentityRequest): string {
-  return DISK_PREFIXES[instance.systemMetadata['image_hw_disk_bus'] ?? ''] ?? 'vd';
 }
 
 function keyOf(instance: Instance): KeyPair | null {

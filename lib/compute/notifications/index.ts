@@ -7,9 +7,10 @@ import { describeError } from '../../exceptions';
 import type { Logger } from '../../log';
 import type { Messaging, RequestContext } from '../../messaging';
 import type { Instance } from '../../objects';
+import type { AuditPeriod } from '../audit-period';
 import { ACTION_NAMES } from './actions';
-import { legacyPayload } from './legacy';
-import { versionedPayload } from './versioned';
+import { legacyPayload, pythonTime } from './legacy';
+import { existsPayload, versionedPayload } from './versioned';
 
 /** When in an operation. */
 export type Phase = 'start' | 'end' | 'error';
@@ -65,6 +66,20 @@ export class InstanceNews {
       instanceNameTemplate: config.default.instanceNameTemplate,
       logger,
     });
+  }
+
+  /**
+   * Tells what a server is and has, so that its use of a period can be counted (nova/compute/utils.py,
+   * notify_usage_exists). @throws what is wrong with the server's record
+   */
+  tellExists(context: RequestContext, instance: Instance, period: AuditPeriod): void {
+    const { legacy, versioned, glanceUrl } = this.options;
+    const extra = {
+      audit_period_beginning: pythonTime(period.begin),
+      audit_period_ending: pythonTime(period.end),
+    };
+    legacy?.(context, 'compute.instance.exists', 'INFO', legacyPayload(instance, { glanceUrl, extra }));
+    versioned?.(context, 'instance.exists', 'INFO', existsPayload(instance, context, period));
   }
 
   /** Tells that the RPC `method` on the server is in this phase; nothing for methods that are not told of. */

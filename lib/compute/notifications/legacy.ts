@@ -82,6 +82,11 @@ function dateOf(instance: Instance, name: string): Date | null {
   return typeof value === 'string' ? new Date(value) : null;
 }
 
+/** Python's str() of a time without a zone: `2026-01-02 03:04:05`, with microseconds where there are any. */
+export function pythonTime(date: Date): string {
+  return date.toISOString().replace('T', ' ').replace('.000Z', '').replace('Z', '000');
+}
+
 /** `2026-01-02T03:04:05.000000` */
 function strtime(date: Date | null): string {
   return date === null ? '' : date.toISOString().replace('Z', '000');

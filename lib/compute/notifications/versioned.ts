@@ -1,7 +1,8 @@
 /** Payloads of versioned notifications about servers (nova/notifications/objects/instance.py): objects of Nova by hand. */
+import type { AuditPeriod } from '../audit-period';
 import { NovaException } from '../../exceptions';
 import type { RequestContext } from '../../messaging';
-import { type Instance, NovaObject, serialise } from '../../objects';
+import { type Instance, NovaObject, novaTime, serialise } from '../../objects';
 
 type Data = Readonly<Record<string, unknown>>;
 
@@ -76,6 +77,9 @@ export function versionedPayload(instance: Instance, parts: PayloadParts): unkno
   const [name, version] = PAYLOADS[parts.action] ?? ['InstanceActionPayload', '1.8'];
   return object(name, version, {
     ...commonFields(instance, parts.context),
+    // Of a user's request only.
+    request_id:
+      parts.context.projectId !== null && parts.context.userId !== null ? parts.context.requestId : null,
     fault: parts.error === undefined ? null : exceptionPayload(parts.error),
     ...(parts.action === 'create' ? creationFields(instance, parts.instanceName) : {}),
     ...(parts.action === 'rebuild' ? { trusted_image_certificates: certificates(instance) } : {}),
@@ -83,8 +87,20 @@ export function versionedPayload(instance: Instance, parts: PayloadParts): unkno
   });
 }
 
+/** The payload of `instance.exists`. */
+export function existsPayload(
+  instance: Instance,
+  context: RequestContext,
+  { begin, end }: AuditPeriod,
+): unknown {
+  const period = { audit_period_beginning: novaTime(begin), audit_period_ending: novaTime(end) };
+  return object('InstanceExistsPayload', '2.0', {
+    ...commonFields(instance, context),
+    audit_period: object('AuditPeriodPayload', '1.0', period),
+  });
+}
+
 function commonFields(instance: Instance, context: RequestContext): Data {
-  const byUser = context.projectId !== null && context.userId !== null;
   return {
     ...Object.fromEntries(SAME.map((field) => [field, valueOf(instance, field)])),
     tenant_id: instance.projectId,
@@ -102,7 +118,6 @@ function commonFields(instance: Instance, context: RequestContext): Data {
     ),
     ip_addresses: addresses(instance),
     block_devices: null,
-    request_id: byUser ? context.requestId : null,
     action_initiator_user: context.userId,
     action_initiator_project: context.projectId,
   };

@@ -1,6 +1,5 @@
 import { DeletedDuringBuild, classifyBuildFailure } from '../../../lib/compute/build-failure';
 import { faultFields } from '../../../lib/compute/faults';
-import { reportedServiceVersion } from '../../../lib/compute/release';
 import { HypervisorUnavailable, ImageUnacceptable, PortNotFound } from '../../../lib/exceptions';
 import { RemoteError } from '../../../lib/messaging';
 
@@ -39,17 +38,5 @@ describe('faultFields', () => {
     const fault = faultFields(new Error('x'.repeat(1000)));
     expect(fault.code).toBe(500);
     expect(fault.message).toHaveLength(255);
-  });
-});
-
-describe('reportedServiceVersion', () => {
-  it.each([
-    [[64], 64],
-    [[64, 66], 64],
-    [[], 64],
-    [[999], 73],
-    [[12, 66], 66],
-  ])('conductors of %j -> %i', (versions, reported) => {
-    expect(reportedServiceVersion(versions)).toBe(reported);
   });
 });

@@ -50,6 +50,7 @@ function housekeeping(servers: readonly Instance[], options: Readonly<Record<str
         runningDeletedInstanceTimeout: 60,
         instanceBuildTimeout: 600,
         rebootTimeout: 600,
+        rescueTimeout: 600,
         ...options,
       },
       imageCache: { removeUnusedOriginalMinimumAgeSeconds: 86_400 },
@@ -67,6 +68,7 @@ function housekeeping(servers: readonly Instance[], options: Readonly<Record<str
     records: new InstanceRecords(new Conductor(conductor, { timeoutMs: 1000 }), 'prebake'),
     networks: { deallocate: note('deallocate') },
     power: { reboot: note('reboot') },
+    rescue: { unrescue: note('unrescue') },
     squirrel: {
       list: () => Promise.resolve([{ state: 'ok', key: 'k', manifest: { image: { id: 'of a µVM' } } }]),
     },
@@ -135,6 +137,18 @@ test('a reboot that was lost is done the hard way', async () => {
   await subject.repeatStuckReboots(NOW);
   expect(done).toEqual(['reboot HARD']);
   expect(saved()).toEqual([{ task_state: 'rebooting_hard' }]);
+});
+
+test.each([
+  [{ task_state: null, launched_at: LONG_AGO }, ['unrescue']],
+  [{ task_state: null, launched_at: JUST_NOW }, []],
+  [{ task_state: 'unrescuing', launched_at: LONG_AGO }, []],
+])('a rescue that was forgotten is ended (%j)', async (fields, expected) => {
+  const { subject, done, saved, conductor } = housekeeping([server({ vm_state: 'rescued', ...fields })]);
+  await subject.endOldRescues(NOW);
+  expect(done).toEqual(expected);
+  expect(saved()).toEqual(expected.map(() => ({ task_state: 'unrescuing', expected: [null] })));
+  expect(conductor.classCalls.includes('InstanceAction.action_start')).toBe(expected.length > 0);
 });
 
 test('images of servers and of µVMs are in use', async () => {

@@ -71,7 +71,7 @@ server_listen = $IP
 server_proxyclient_address = $IP
 novncproxy_host = $IP
 novncproxy_port = 6080
-novncproxy_base_url = http://$IP:6080/vnc_auto.html
+novncproxy_base_url = http://$IP:6080/vnc_lite.html
 X
 }
 

@@ -68,7 +68,7 @@ describe('servers', () => {
       },
     );
     const { remote_console: vnc } = z.object({ remote_console: z.object({ url: z.string() }) }).parse(data);
-    expect(vnc.url).toMatch(/^http:\/\/127\.0\.0\.1:6080\/vnc_auto\.html\?path=/);
+    expect(vnc.url).toMatch(/^http:\/\/127\.0\.0\.1:6080\/vnc_lite\.html\?path=/);
 
     expect(await traces(nova, server)).toEqual(['domain', 'files', 'port', 'allocation']);
     await nova.delete(server.id);

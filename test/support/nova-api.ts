@@ -25,6 +25,9 @@ const serverSchema = z.looseObject({
 /** A server as `GET /servers/<id>` shows it to the administrator. */
 export type Server = z.infer<typeof serverSchema>;
 
+/** Types of the catalogue that tests ask. */
+type Service = 'compute' | 'identity' | 'image' | 'network' | 'placement';
+
 /** What a server is made from. */
 export interface ServerRequest {
   readonly name: string;
@@ -102,7 +105,7 @@ export class NovaApi {
   }
 
   /** Base URL of a service of the catalogue. */
-  url(service: 'compute' | 'image' | 'network' | 'placement'): string {
+  url(service: Service): string {
     const url = this.endpoints.get(service);
     if (url === undefined) throw new Error(`the catalogue has no ${service}`);
     return url;
@@ -132,6 +135,20 @@ export class NovaApi {
 
   async imageId(name: string): Promise<string> {
     return this.idByName('image', `/v2/images?name=${name}`, 'images', name);
+  }
+
+  /** The server of exactly this name; null while there is none. */
+  async serverId(name: string): Promise<string | null> {
+    const list = z.object({ servers: z.array(z.object({ id: z.string(), name: z.string() })) });
+    const { servers } = list.parse(await this.get('compute', `/servers?name=${name}`));
+    return servers.find((server) => server.name === name)?.id ?? null;
+  }
+
+  /** The image of this name once its bytes are there; null until then. */
+  async activeImage(name: string): Promise<string | null> {
+    const list = z.object({ images: z.array(z.object({ id: z.string() })) });
+    const { images } = list.parse(await this.get('image', `/v2/images?name=${name}&status=active`));
+    return images[0]?.id ?? null;
   }
 
   async networkId(name: string): Promise<string> {
@@ -234,7 +251,7 @@ export class NovaApi {
     });
   }
 
-  async get(service: 'compute' | 'image' | 'network' | 'placement', path: string): Promise<unknown> {
+  async get(service: Service, path: string): Promise<unknown> {
     const { data } = await this.http.get<unknown>(`${this.url(service)}${path}`);
     return data;
   }

@@ -11,7 +11,8 @@ export const run = promisify(execFile);
 /** devstack/all-in-one. */
 export const ALL_IN_ONE = join(__dirname, '..', '..', 'devstack', 'all-in-one');
 const INSTANCES = join(CLOUD, 'lib', 'prebake', 'instances');
-const PREBAKE = join(__dirname, '..', '..', 'dist', 'lib', 'cli', 'main.js');
+/** The command, compiled. */
+export const PREBAKE = join(__dirname, '..', '..', 'dist', 'lib', 'cli', 'main.js');
 
 /** Makes an image's µVM by the command, beside whatever service runs. */
 export async function bakeImage(image: string): Promise<void> {

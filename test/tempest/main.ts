@@ -10,7 +10,8 @@ import { createInterface } from 'node:readline';
 import axios from 'axios';
 import { Command, Option } from 'commander';
 import { formatTable } from '../../lib/cli';
-import { CLOUD, DemoCloud, ROOT, run } from '../../devstack/demo-cloud';
+import { describeError } from '../../lib/exceptions';
+import { CLOUD, DemoCloud, DemoError, ROOT, run } from '../../devstack/demo-cloud';
 import { type TestOutcome, missingPasses, parseOutcome } from './outcome';
 
 const HOST = 'prebake';
@@ -89,7 +90,11 @@ async function tempest(
     signal: AbortSignal.any([signal, AbortSignal.timeout(RUN_TIMEOUT_MS)]),
     killSignal: 'SIGINT',
   });
-  const closed = once(child, 'close');
+  // Waited for at the end only: a failure before that is nobody's yet.
+  const failure = once(child, 'close').then(
+    () => undefined,
+    (cause: unknown) => new DemoError(signal.aborted ? 'interrupted' : describeError(cause), { cause }),
+  );
   const outcomes: TestOutcome[] = [];
   for await (const line of createInterface({ input: child.stdout })) {
     const outcome = parseOutcome(line);
@@ -99,7 +104,8 @@ async function tempest(
     const reason = outcome.reason === '' ? '' : `: ${outcome.reason}`;
     say(`${outcomes.length.toString().padStart(4)} ${outcome.result}${seconds} ${outcome.test}${reason}`);
   }
-  await closed;
+  const error = await failure;
+  if (error !== undefined) throw error;
   return outcomes;
 }
 

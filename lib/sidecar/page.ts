@@ -1,4 +1,5 @@
 /** The page's routes: its files, which need no build, and the document that it shows, once or live. */
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type NextFunction, type Request, type Response, Router } from 'express';
 import { describeError } from '../exceptions';
@@ -12,7 +13,6 @@ import { type CacheState, type OverviewSources, overview } from './overview';
 const CACHE_MAX_AGE_MS = 5000;
 const FILES = new Map([
   ['/', 'index.html'],
-  ['/login', 'login.html'],
   ['/page.css', 'page.css'],
   ['/page.js', 'page.js'],
   ['/draw.js', 'draw.js'],
@@ -42,6 +42,11 @@ export function securityHeaders(_request: Request, response: Response, next: Nex
 export function pageRoutes(sources: PageSources, logger: Logger): Router {
   const router = Router();
   const root = join(packageRoot(), 'lib', 'sidecar', 'page');
+  router.get('/login', async (request, response) => {
+    const html = await readFile(join(root, 'login.html'), 'utf8');
+    const wrong = 'wrong' in request.query;
+    response.type('html').send(wrong ? html.replace(/(<span id="wrong"[^>]*) hidden/, '$1') : html);
+  });
   for (const [path, file] of FILES) {
     router.get(path, (_request, response) => response.sendFile(file, { root, cacheControl: false }));
   }

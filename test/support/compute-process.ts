@@ -15,10 +15,12 @@ const bootsSchema = z.object({
   boots: z.array(
     z.looseObject({
       instanceUuid: z.string(),
+      startedAt: z.string(),
       how: z.enum(['uvm', 'cold']).nullable(),
       why: z.string().nullable(),
       outcome: z.string(),
       error: z.string().nullable(),
+      traceId: z.string().nullable(),
       marks: z.array(z.object({ name: z.string(), atMs: z.number() })),
       spans: z.array(z.object({ name: z.string(), startMs: z.number(), endMs: z.number() })),
     }),
@@ -29,6 +31,10 @@ export type BootRecord = z.infer<typeof bootsSchema>['boots'][number];
 
 /** One run of prebake-compute. */
 export class ComputeProcess {
+  /** Where its page and metrics are. */
+  readonly url = SIDECAR;
+  private output = '';
+
   private constructor(private readonly child: ChildProcess) {}
 
   /** Starts the service and waits until it takes requests. */
@@ -45,24 +51,23 @@ export class ComputeProcess {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.environment },
     });
-    let output = '';
+    const running = new ComputeProcess(child);
     const take = (chunk: Buffer): void => {
-      output = (output + chunk.toString()).slice(-20_000);
+      running.output = (running.output + chunk.toString()).slice(-20_000);
       log.write(chunk);
     };
     child.stdout.on('data', take);
     child.stderr.on('data', take);
     child.once('close', () => log.end());
-    const running = new ComputeProcess(child);
     await waitFor(
       async () => {
         if (child.exitCode !== null)
-          throw new Error(`prebake-compute ended with ${child.exitCode}:\n${output}`);
+          throw new Error(`prebake-compute ended with ${child.exitCode}:\n${running.output}`);
         const ready = await running.get('/readyz').catch(() => null);
         return ready?.status === 200 ? true : null;
       },
       60_000,
-      () => `prebake-compute is not up; see ${join(CLOUD, 'log')}:\n${output}`,
+      () => `prebake-compute is not up; see ${join(CLOUD, 'log')}:\n${running.output}`,
     );
     return running;
   }
@@ -109,6 +114,18 @@ export class ComputeProcess {
       },
       timeoutMs,
       () => `the guest is not ready (${last?.how ?? '?'}, ${last?.outcome ?? '?'}, ${last?.why ?? ''})`,
+    );
+  }
+
+  /** Waits for a line of the log, of the last ones, that has all these words. */
+  async line(...words: readonly string[]): Promise<string> {
+    return waitFor(
+      () =>
+        Promise.resolve(
+          this.output.split('\n').find((line) => words.every((word) => line.includes(word))) ?? null,
+        ),
+      10_000,
+      () => `no line of the log has ${words.join(' and ')}`,
     );
   }
 

@@ -45,11 +45,12 @@ function track(fromMs, toMs, endMs) {
 function row(name, ms, fromMs, toMs, endMs, kind) {
   const dot = kind === 'critical' ? element('span', { class: 'quiet' }, ' ·') : null;
   const head = element('th', { scope: 'row', title: kind === 'critical' ? 'waited for' : null }, name, dot);
+  const exact = `${fromMs.toFixed(3)} to ${toMs.toFixed(3)} ms`;
   return element(
     'tr',
     { class: kind },
     head,
-    element('td', { class: 'ms' }, duration(ms)),
+    element('td', { class: 'ms', title: exact }, duration(ms)),
     track(fromMs, toMs, endMs),
   );
 }
@@ -119,6 +120,9 @@ export function boot(view, open) {
     { open },
     summary,
     element('p', { class: 'quiet' }, 'Image ', element('span', { class: 'id' }, view.imageId)),
+    view.traceId === null
+      ? null
+      : element('p', { class: 'quiet' }, 'Trace ', element('span', { class: 'id' }, view.traceId)),
     view.why === null ? null : element('p', { class: 'warn' }, `Cold because ${view.why}.`),
     view.error === null ? null : element('p', { class: 'bad' }, view.error),
     scale(view),
@@ -153,7 +157,7 @@ export function bakeUnderWay({ imageId, phase, percent, elapsedMs }) {
 export function endedBake({ imageId, outcome, durationMs, endedAt }) {
   return element(
     'p',
-    {},
+    { class: 'card' },
     element('span', { class: outcome === 'made' ? 'good' : 'bad' }, outcome),
     ` in ${duration(durationMs)}, ${age(endedAt)}: `,
     element('span', { class: 'id' }, imageId),
@@ -222,8 +226,8 @@ export function usageBar(usage) {
 }
 
 /**
- * µVMs as a table. `usages` are those asked for so far, by key; `on.usage(key)` and `on.evict(key)` are called for the
- * buttons, the latter only where the viewer may.
+ * µVMs as a table. `usages` are those to be shown, by key, each in a row below its µVM; `on.usage(key)`, `on.hide(key)` and
+ * `on.evict(key)` are called for the buttons, the last only where the viewer may.
  */
 export function uvmTable(uvms, { writable, usages, on }) {
   const heads = [
@@ -236,24 +240,32 @@ export function uvmTable(uvms, { writable, usages, on }) {
     'Bytes',
     ...(writable ? ['Change'] : []),
   ];
-  const button = (text, label, press) => {
-    const made = element('button', { type: 'button', 'aria-label': label }, text);
+  const button = (id, text, attributes, press) => {
+    const made = element('button', { type: 'button', id, ...attributes }, text);
     made.addEventListener('click', () => press(made));
     return made;
   };
-  const line = (uvm) => {
+  const rows = (uvm) => {
     const name = uvm.key.slice(0, 12);
     const usage = usages.get(uvm.key);
-    const where =
+    const where = (text, press) =>
+      button(
+        `usage-${uvm.key}`,
+        text,
+        { 'aria-label': `${text} The bytes of µVM ${name}`, 'aria-expanded': String(usage !== undefined) },
+        () => press(uvm.key),
+      );
+    const bytesCell =
       uvm.state === 'unreadable'
         ? '-'
         : usage === undefined
-          ? button('Where?', `where the bytes of µVM ${name} are`, () => on.usage(uvm.key))
-          : usageBar(usage);
-    const evict = button('Evict', `evict µVM ${name}`, (made) => {
+          ? where('Where?', on.usage)
+          : where('Hide', on.hide);
+    const evict = button(`evict-${uvm.key}`, 'Evict', { 'aria-label': `Evict µVM ${name}` }, (made) => {
       if (made.dataset.sure === undefined) {
         made.dataset.sure = '';
         made.textContent = 'Really evict?';
+        made.setAttribute('aria-label', `Really evict? µVM ${name}`);
       } else on.evict(uvm.key);
     });
     const cells = [
@@ -267,20 +279,25 @@ export function uvmTable(uvms, { writable, usages, on }) {
       uvm.memoryMb === null ? '-' : `${uvm.memoryMb} MiB`,
       uvm.storedBytes === null ? '-' : bytes(uvm.storedBytes),
       uvm.bakedAt === null ? '-' : age(uvm.bakedAt),
-      where,
+      bytesCell,
       ...(writable ? [evict] : []),
     ];
-    return element(
+    const row = element(
       'tr',
       {},
       ...cells.map((cell, index) => element('td', { 'data-label': heads[index] }, cell)),
     );
+    if (usage === undefined) return [row];
+    return [
+      row,
+      element('tr', { class: 'below' }, element('td', { colspan: heads.length }, usageBar(usage))),
+    ];
   };
   return element(
     'table',
     { class: 'list card' },
     element('thead', {}, element('tr', {}, ...heads.map((head) => element('th', { scope: 'col' }, head)))),
-    element('tbody', {}, ...uvms.map(line)),
+    element('tbody', {}, ...uvms.flatMap(rows)),
   );
 }
 

@@ -4,7 +4,7 @@ import { bakeUnderWay, boot, budget, element, endedBake, fault, uvmTable } from 
 const place = (id) => document.getElementById(id);
 const drawn = new Map();
 const boots = new Map();
-/** Where the bytes of µVMs are, as far as somebody asked. */
+/** Where the bytes of µVMs are, of those that it is shown of. */
 const usages = new Map();
 let latest;
 
@@ -13,7 +13,9 @@ function redraw(id, data, draw) {
   const text = JSON.stringify(data);
   if (drawn.get(id) === text) return;
   drawn.set(id, text);
+  const focused = place(id).contains(document.activeElement) ? document.activeElement.id : '';
   place(id).replaceChildren(...draw(data));
+  if (focused !== '') place(focused)?.focus();
 }
 
 function nothing(text) {
@@ -64,7 +66,7 @@ function drawUvms({ uvms, writable }) {
   redraw('uvms', { uvms, writable, known: [...usages.keys()] }, () =>
     uvms.length === 0
       ? [nothing('None yet: prebake bake IMAGE makes one.')]
-      : [uvmTable(uvms, { writable, usages, on: { usage: showUsage, evict } })],
+      : [uvmTable(uvms, { writable, usages, on: { usage: showUsage, hide: hideUsage, evict } })],
   );
 }
 
@@ -85,6 +87,11 @@ async function showUsage(key) {
   const usage = await ask(`uvms/${key}/usage`, {}, '');
   if (usage === undefined) return;
   usages.set(key, usage);
+  drawUvms(latest);
+}
+
+function hideUsage(key) {
+  usages.delete(key);
   drawUvms(latest);
 }
 

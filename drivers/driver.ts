@@ -280,7 +280,7 @@ export interface ComputeDriver {
    */
   removeUnusedImages(imagesInUse: ReadonlySet<string>, minimumAgeMs: number): Promise<number>;
   /** Fetches an image for later; false when it is here already. */
-  cacheImage(image: ImageSpec): Promise<boolean>;
+  cacheImage(image: ImageSpec, signal?: AbortSignal): Promise<boolean>;
   /** Copies the root disk as it is now, of a running server or a stopped one. On failure or abort nothing is left. */
   snapshot(instance: InstanceSpec, signal: AbortSignal): Promise<DiskSnapshot>;
   /** Ends a snapshot that a killed service had under way. Idempotent. */

@@ -118,6 +118,7 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
     const templates = Templates.create({
       squirrel,
       baker: hoarder.supply,
+      driver,
       config,
       logger: logOf(logger, 'bake'),
     });

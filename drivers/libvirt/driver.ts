@@ -292,9 +292,9 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     return await snapshotRootDisk(this.parts, instance, signal);
   }
 
-  async cacheImage(image: ImageSpec): Promise<boolean> {
+  async cacheImage(image: ImageSpec, signal = new AbortController().signal): Promise<boolean> {
     if (await this.images.has(image)) return false;
-    await this.images.ensure(image, new AbortController().signal);
+    await this.images.ensure(image, signal);
     return true;
   }
 

@@ -1,8 +1,8 @@
 /** Decides which µVM, if any, a server starts from, and asks for bakes of what is missing. */
 import type { Logger } from 'pino';
-import type { FlavorSpec, ImageSpec, UvmTemplate } from '../../drivers/driver';
+import type { ComputeDriver, FlavorSpec, ImageSpec, UvmTemplate } from '../../drivers/driver';
 import { describeError } from '../exceptions';
-import type { Squirrel, UvmManifest } from '../squirrel';
+import { ImageMissing, type Squirrel, type UvmManifest } from '../squirrel';
 import type { BakeConfig, Baker } from './baker';
 import { mayTryAgain } from './failures';
 import { imagePolicy } from './image-policy';
@@ -16,6 +16,7 @@ export interface TemplatesParts {
   readonly squirrel: Squirrel;
   /** Bakes, or gets a µVM from where it was baked. */
   readonly baker: Pick<Baker, 'bake' | 'keyOf' | 'failures'>;
+  readonly driver: Pick<ComputeDriver, 'cacheImage'>;
   readonly config: BakeConfig;
   readonly logger: Logger;
 }
@@ -34,7 +35,7 @@ export class Templates {
    * The µVM of the image, written out, if the flavor can be made from it. One that is too old is offered until another has
    * taken its place, which this asks for. Never rejects: whatever fails is a reason to boot cold.
    */
-  async find(image: ImageSpec, flavor: FlavorSpec): Promise<TemplateChoice> {
+  async find(image: ImageSpec, flavor: FlavorSpec, signal?: AbortSignal): Promise<TemplateChoice> {
     const { squirrel, baker, logger } = this.parts;
     const obstacle = imageObstacle(image);
     if (obstacle !== undefined) return { none: obstacle };
@@ -45,10 +46,26 @@ export class Templates {
       const misfit = flavorObstacle(flavor, manifest.memoryMb, manifest.platform);
       if (misfit !== undefined) return { none: misfit };
       if (this.isTooOld(manifest)) this.wanted(image);
-      return { uvm: await squirrel.materialise(key) };
+      return { uvm: await this.materialise(key, image, signal) };
     } catch (error) {
       logger.error({ err: error, image: image.id }, 'no µVM for this boot');
       return { none: `its µVM cannot be used: ${describeError(error)}` };
+    }
+  }
+
+  /** One that came from another host may be here before its image is, which a cold boot would have to fetch as well. */
+  private async materialise(
+    key: string,
+    image: ImageSpec,
+    signal: AbortSignal | undefined,
+  ): Promise<UvmTemplate> {
+    const { squirrel, driver } = this.parts;
+    try {
+      return await squirrel.materialise(key);
+    } catch (error) {
+      if (!(error instanceof ImageMissing)) throw error;
+      await driver.cacheImage(image, signal);
+      return await squirrel.materialise(key);
     }
   }
 

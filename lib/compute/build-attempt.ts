@@ -103,7 +103,7 @@ export class BuildAttempt {
       this.refuseUnsupported();
       tracker.claim(this.instance);
       const template = await this.timeline.phase('template', () =>
-        templates.find(this.request.image, this.spec.flavor),
+        templates.find(this.request.image, this.spec.flavor, this.abort.signal),
       );
       if ('none' in template) templates.wanted(this.request.image);
       const outcome = await driver.spawn({

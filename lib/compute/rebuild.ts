@@ -166,7 +166,7 @@ export class Rebuilder {
     };
     const boot = boots.begin({ instanceUuid: instance.uuid, imageId: image.id, timeline, log });
     try {
-      const template = await timeline.phase('template', () => templates.find(image, spec.flavor));
+      const template = await timeline.phase('template', () => templates.find(image, spec.flavor, signal));
       if ('none' in template) templates.wanted(image);
       const outcome = await driver.spawn({ ...request, template });
       timeline.mark('active');

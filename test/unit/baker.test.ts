@@ -6,7 +6,7 @@ import pino from 'pino';
 import type { FlavorSpec, ImageSpec, TemplateDriver, UvmPlatform } from '../../drivers/driver';
 import { BakeError, Baker, Templates } from '../../lib/bake';
 import { flavorObstacle } from '../../lib/bake/suitability';
-import { Squirrel } from '../../lib/squirrel';
+import { ImageMissing, Squirrel } from '../../lib/squirrel';
 import { makeDraft, page, UNLIMITED } from '../support/squirrel';
 
 const logger = pino({ level: 'silent' });
@@ -87,6 +87,9 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
+/** Images that were fetched for boots. */
+const fetched: string[] = [];
+
 function makeBaker(
   driver: TemplateDriver,
   bakeTimeoutS = 60,
@@ -94,7 +97,14 @@ function makeBaker(
 ): { baker: Baker; templates: Templates } {
   const config = { prebake: { bake, baseMemoryMb: 512, bakeTimeoutS, uvmMaxAgeDays: 30 } };
   const baker = Baker.create({ squirrel, driver, config, logger });
-  return { baker, templates: Templates.create({ squirrel, baker, config, logger }) };
+  const imageCache = {
+    cacheImage: ({ id }: ImageSpec) => {
+      fetched.push(id);
+      return Promise.resolve(true);
+    },
+  };
+  const templates = Templates.create({ squirrel, baker, driver: imageCache, config, logger });
+  return { baker, templates };
 }
 
 test('one bake at a time, each image once, and a failure says in which step and why', async () => {
@@ -193,6 +203,15 @@ describe('µVMs of some age', () => {
     expect(await templates.find(image('a'), flavor)).toHaveProperty('uvm');
     while (driver.booted.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     expect(await templates.find(image('a'), flavor)).toHaveProperty('uvm');
+  });
+
+  test('one that came before its image has that fetched; one whose image is here has not', async () => {
+    const { templates } = await baked(1);
+    expect(await templates.find(image('a'), flavor)).toHaveProperty('uvm');
+    expect(fetched).toEqual([]);
+    jest.spyOn(squirrel, 'materialise').mockRejectedValueOnce(new ImageMissing('/_base/a'));
+    expect(await templates.find(image('a'), flavor)).toHaveProperty('uvm');
+    expect(fetched.splice(0)).toEqual(['a']);
   });
 
   test('a younger one is left alone', async () => {

@@ -118,7 +118,7 @@ export class UvmHost {
     const { baseMemoryMb, bakeTimeoutS } = options;
     const config = { prebake: { bake: 'auto' as const, baseMemoryMb, bakeTimeoutS, uvmMaxAgeDays: 0 } };
     const baker = Baker.create({ squirrel, driver, config, logger });
-    const templates = Templates.create({ squirrel, baker, config, logger });
+    const templates = Templates.create({ squirrel, baker, driver, config, logger });
     return new UvmHost(libvirtd, place, squirrel, driver, baker, templates);
   }
 

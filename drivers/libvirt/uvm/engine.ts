@@ -133,12 +133,14 @@ export class LibvirtUvmEngine implements UvmEngine {
     const guest = new CloneGuest(domain, paths.directory, journal, this.parts.logger);
     this.guests.set(instance.uuid, guest);
     const identity = await timeline.phase('hotplug', async () => {
+      const drive = usual.configDrive ? [configDriveXml(paths.configDrive)] : [];
+      // A drive that tells where the other devices are comes after them.
+      const early = request.identityWith === undefined ? drive : [];
       const nics = interfaces.map((nic) => nic.withoutCarrier);
       // In the order of their names in the guest.
-      const devices = [...diskXml(disks, flavor), ...nics];
+      const devices = [...diskXml(disks, flavor), ...early, ...nics];
       await growClone(domain, { vcpus: flavor.vcpus, addedMemoryMb, rootBytes, devices });
-      const final = await this.placed(request, domain, usual, paths);
-      if (final.configDrive) await domain.attachDevice(configDriveXml(paths.configDrive));
+      const final = await placed(request, domain, usual, paths.configDrive);
       await guest.connect(gateSocketPath, signal);
       return final;
     });
@@ -170,19 +172,6 @@ export class LibvirtUvmEngine implements UvmEngine {
     await vifsPlugged;
     signal.throwIfAborted();
     return { how: 'uvm', ready };
-  }
-
-  /** The identity of a server with tagged devices names them, and they have their places now. */
-  private async placed(
-    { identityWith, signal }: SpawnRequest,
-    domain: Domain,
-    usual: InstanceIdentity,
-    { configDrive }: InstancePaths,
-  ): Promise<InstanceIdentity> {
-    if (identityWith === undefined) return usual;
-    const identity = await identityWith(await listDevices(domain));
-    if (identity.configDrive) await writeConfigDrive(configDrive, identity.files, signal);
-    return identity;
   }
 
   async settled(uuid: string): Promise<void> {
@@ -243,6 +232,22 @@ export class LibvirtUvmEngine implements UvmEngine {
       }
     }
   }
+}
+
+/** The identity of a server with tagged devices, which have their places now; its config drive is plugged in. */
+async function placed(
+  { identityWith, signal }: SpawnRequest,
+  domain: Domain,
+  usual: InstanceIdentity,
+  configDrive: string,
+): Promise<InstanceIdentity> {
+  if (identityWith === undefined) return usual;
+  const identity = await identityWith(await listDevices(domain));
+  if (identity.configDrive) {
+    await writeConfigDrive(configDrive, identity.files, signal);
+    await domain.attachDevice(configDriveXml(configDrive));
+  }
+  return identity;
 }
 
 interface InterfaceXml {

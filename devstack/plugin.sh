@@ -33,14 +33,6 @@ function prebake_configure {
     sudo install -d -o "$STACK_USER" "$PREBAKE_CONF_DIR"
     iniset "$PREBAKE_CONF" prebake bake "$PREBAKE_BAKE"
     iniset "$PREBAKE_CONF" prebake base_memory_mb "$PREBAKE_BASE_MEMORY_MB"
-    # QEMU before 8.2 has to run as the owner of a microVM's RAM file.
-    local option
-    for option in user group; do
-        if ! sudo grep -q "^$option = \"root\"" "$PREBAKE_QEMU_CONF"; then
-            echo "$option = \"root\"" |
-                sudo tee -a "$PREBAKE_QEMU_CONF" >/dev/null
-        fi
-    done
     restart_service libvirtd
 }
 
@@ -64,7 +56,6 @@ function prebake_stop {
 
 function prebake_clean {
     sudo rm -f "$PREBAKE_HOOK" "$PREBAKE_CONF"
-    sudo sed -i '/^\(user\|group\) = "root"$/d' "$PREBAKE_QEMU_CONF"
 }
 
 if is_service_enabled prebake-cpu; then

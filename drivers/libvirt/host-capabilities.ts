@@ -17,9 +17,17 @@ const domainCapabilitiesSchema = z.object({
       .optional(),
   }),
 });
+/** Owner of a process, `+64055:+64055`, as libvirt's DAC driver writes it. */
+const DAC_LABEL = /^\+?(\d+):\+?(\d+)$/;
+
+const secmodelSchema = z.object({
+  model: z.string(),
+  baselabel: z.array(z.object({ '@type': z.string(), '#': z.string() })).default([]),
+});
 const hostSchema = z.object({
   capabilities: z.object({
     host: z.object({
+      secmodel: z.array(secmodelSchema).default([]),
       cpu: z.object({
         arch: z.string(),
         model: z.string().default(''),
@@ -60,7 +68,31 @@ export interface HostCapabilities {
   readonly maxVcpus: number;
   /** Whether there is a UEFI for guests (Debian: package ovmf). */
   readonly uefi: boolean;
+  /** Whom QEMU's processes belong to. */
+  readonly qemuUser: QemuUser;
   readonly cpu: HostCpu;
+}
+
+/** Owner of processes and files. */
+export interface QemuUser {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+const ROOT: QemuUser = { uid: 0, gid: 0 };
+
+/**
+ * What libvirt has QEMU run as, from the XML of its capabilities: `user` and `group` of its qemu.conf (libvirt-qemu on
+ * Debian), root where its DAC driver is off; and the names of the other security drivers: `apparmor`, `selinux`.
+ */
+export function readConfinement(capabilities: string): { user: QemuUser; models: readonly string[] } {
+  const { secmodel } = readXml(capabilities, hostSchema).capabilities.host;
+  const labels = secmodel.find(({ model }) => model === 'dac')?.baselabel ?? [];
+  const [, uid, gid] = DAC_LABEL.exec(labels[0]?.['#'] ?? '') ?? [];
+  return {
+    user: uid === undefined || gid === undefined ? ROOT : { uid: Number(uid), gid: Number(gid) },
+    models: secmodel.map(({ model }) => model).filter((model) => model !== 'dac' && model !== 'none'),
+  };
 }
 
 /** Asks libvirt; rejects when it cannot run x86_64 guests of this virtualisation type at all. */
@@ -78,6 +110,7 @@ export async function readHostCapabilities(
     emulatorPath: path,
     machineType: machine,
     maxVcpus: vcpu['@max'],
+    qemuUser: readConfinement(host).user,
     uefi: [os?.enum.find((offer) => offer['@name'] === 'firmware')?.value ?? []].flat().includes('efi'),
     cpu: {
       arch: cpu.arch,

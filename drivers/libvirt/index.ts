@@ -4,7 +4,7 @@ export { Domain, DomainState, MonitorError, type Affect } from './domain';
 export type { DomainEvent } from './domain-events';
 export { LibvirtError, ErrorCode, isLibvirtError } from './libvirt-error';
 export { LibvirtDriver, type DriverOptions } from './driver';
-export { readHostCapabilities, type HostCapabilities } from './host-capabilities';
+export { readConfinement, readHostCapabilities, type HostCapabilities } from './host-capabilities';
 export type { BaseImage, ImageCache, ImageSource } from './image-cache';
 export { inspectImage, type InspectedImage } from './image-inspector';
 export type { InstancePaths, InstanceStore } from './instance-store';

@@ -12,6 +12,8 @@ const LISTS = new Set([
   'guest',
   'domain',
   'cell',
+  'secmodel',
+  'baselabel',
 ]);
 const parser = new XMLParser({
   ignoreAttributes: false,

@@ -1,7 +1,12 @@
 /** Puts the checks of `prebake doctor` together for this host, as its nova.conf says. Nothing is opened before a check runs. */
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LibvirtConnection, probeAccelerator, readHostCapabilities } from '../../drivers/libvirt';
+import {
+  LibvirtConnection,
+  probeAccelerator,
+  readConfinement,
+  readHostCapabilities,
+} from '../../drivers/libvirt';
 import { type Config, ConfigError, type LoginSection, loadConfig, loginFrom } from '../config';
 import {
   amqpCheck,
@@ -240,16 +245,9 @@ class LibvirtHypervisor implements Hypervisor {
     }
   }
 
-  async confinement(): Promise<{ readonly uid: number | null; readonly models: readonly string[] }> {
-    const capabilities = await (await this.connect()).capabilities();
-    const models = [...capabilities.matchAll(/<secmodel>\s*<model>(\w+)<\/model>/g)].map(
-      ([, name]) => name ?? '',
-    );
-    const label = /<baselabel type='(?:kvm|qemu)'>\+(\d+):\+\d+<\/baselabel>/.exec(capabilities)?.[1];
-    return {
-      uid: label === undefined ? null : Number(label),
-      models: models.filter((name) => !['dac', 'none'].includes(name)),
-    };
+  async confinement(): Promise<{ readonly uid: number; readonly models: readonly string[] }> {
+    const { user, models } = readConfinement(await (await this.connect()).capabilities());
+    return { uid: user.uid, models };
   }
 
   async close(): Promise<void> {

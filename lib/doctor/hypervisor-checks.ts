@@ -9,7 +9,7 @@ export interface Hypervisor {
   /** Runs a guest under KVM; rejects with why it cannot. */
   probeKvm(): Promise<void>;
   /** Who QEMU runs as, and what else confines it (`apparmor`, `selinux`), by libvirt's capabilities. */
-  confinement(): Promise<{ readonly uid: number | null; readonly models: readonly string[] }>;
+  confinement(): Promise<{ readonly uid: number; readonly models: readonly string[] }>;
   /** Whether /dev/kvm can be opened, `missing` when there is none. */
   kvmDevice(): Promise<'opens' | 'missing' | 'refused'>;
 }
@@ -19,8 +19,6 @@ const MIN_QEMU = 7_002_000;
 /** The newest pair that was measured: libvirt then reads the properties of a guest's CPU in one go. */
 const FAST_LIBVIRT = 12_008_000;
 const FAST_QEMU = 11_001_000;
-/** Maps a RAM file that it cannot write to. */
-const READ_ONLY_RAM_QEMU = 8_002_000;
 const KVM_TIMEOUT_MS = 40_000;
 
 /** `9.0.0` of 9000000. */
@@ -60,14 +58,13 @@ export function qemuCheck(hypervisor: Hypervisor): Check {
                 '(measured: 0.4-0.5 s to create a guest with libvirt 9.0 and QEMU 7.2, 0.1 s with 12.8 and 11.1)',
             ]
           : []),
-        ...(qemu < READ_ONLY_RAM_QEMU ? ['QEMU before 8.2 opens the RAM file of a µVM for writing'] : []),
       ];
       return ok([version, ...costs].join('; '));
     },
   };
 }
 
-/** Whether QEMU may open the RAM files of µVMs, which belong to root: libvirt does not hand them over as it does disks. */
+/** As whom QEMU runs, which decides whether clones share their µVM's RAM file. */
 export function qemuUserCheck(hypervisor: Hypervisor): Check {
   return {
     name: 'qemu-user',
@@ -75,19 +72,17 @@ export function qemuUserCheck(hypervisor: Hypervisor): Check {
     fix: 'see that libvirtd runs',
     run: async () => {
       const { uid, models } = await hypervisor.confinement();
-      if (uid !== null && uid !== 0) {
-        return fail(
-          `QEMU runs as user ${uid}, which cannot open the RAM file of a µVM: none can be baked or restored`,
-          'set user = "root" and group = "root" in /etc/libvirt/qemu.conf (docs/security.md says what that means), then systemctl restart libvirtd',
-        );
-      }
       if (models.length > 0) {
         return warn(
           `QEMU is confined by ${models.join(' and ')}, under which µVMs have not been tried`,
-          'when bakes fail with "Permission denied": set security_driver = "none" in /etc/libvirt/qemu.conf, or allow the cache directory',
+          'allow QEMU the cache directory, as docs/security.md shows, or set security_driver = "none" in /etc/libvirt/qemu.conf',
         );
       }
-      return ok('QEMU runs as root, which the RAM files belong to');
+      return ok(
+        uid === 0
+          ? 'QEMU runs as root: clones share the memory of their µVM until they write to it'
+          : `QEMU runs as user ${uid}: each clone gets a copy of its µVM's memory (docs/security.md says why)`,
+      );
     },
   };
 }

@@ -1,8 +1,19 @@
 /** The libvirt hook as libvirt calls it: touches prebake's guests only, and refuses RAM files that are not a cache's. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, readlink, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import {
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 
@@ -19,11 +30,11 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
-function definition(ram: string): string {
+function definition(ram: string, more = ''): string {
   return `<domain type='qemu' id='7' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>instance-0000002a</name>
   <metadata>
-    <prebake:uvm xmlns:prebake="urn:prebake:1" ram="${ram}" directory="/x"/>
+    <prebake:uvm xmlns:prebake="urn:prebake:1" ram="${ram}"${more} directory="/x"/>
   </metadata>
 </domain>`;
 }
@@ -47,6 +58,27 @@ test('links the RAM file to where libvirt will look for it', async () => {
   expect(await hook(definition(ram), BEGIN)).toEqual({ code: 0, stderr: '' });
   expect(await readlink(join(directory, 'ram/7-instance-0000002a-an/ram-node0'))).toBe(ram);
 });
+
+test('gives a QEMU that is not root a copy of its own', async () => {
+  const ram = join(cache, 'materialised/key/ram');
+  await writeFile(ram, 'pages');
+  // Nobody but root could give it to another.
+  const { uid, gid } = userInfo();
+  expect(await hook(definition(ram, ` copy="${uid}:${gid}"`), BEGIN)).toEqual({ code: 0, stderr: '' });
+  const place = join(directory, 'ram/7-instance-0000002a-an');
+  expect(await stat(place)).toMatchObject({ uid, gid, mode: 0o040700 });
+  expect(await lstat(join(place, 'ram-node0'))).toMatchObject({ uid, gid, mode: 0o100600 });
+  expect(await readFile(join(place, 'ram-node0'), 'utf8')).toBe('pages');
+});
+
+test.each(['', 'root', '0', '1:', ':1', '1:2:3', '0:0 --reference=/x'])(
+  'gives no copy to %j',
+  async (owner) => {
+    const ram = join(cache, 'materialised/key/ram');
+    expect((await hook(definition(ram, ` copy="${owner}"`), BEGIN)).code).toBe(1);
+    expect(await readdir(directory)).not.toContain('ram');
+  },
+);
 
 test("follows the operator's memory_backing_dir", async () => {
   const ram = join(cache, 'materialised/key/ram');

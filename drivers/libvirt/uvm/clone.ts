@@ -38,13 +38,16 @@ export async function startClone(
   spec: CloneSpec,
   signal: AbortSignal,
 ): Promise<Domain> {
+  const { emulatorPath, qemuUser } = parts.capabilities();
   const xml = uvmDomainXml({
     ...spec,
     memoryMb: uvm.memoryMb,
     platform: uvm.platform,
     settings: parts.settings,
-    emulatorPath: parts.capabilities().emulatorPath,
+    emulatorPath,
     ramPath: uvm.ramPath,
+    // QEMU opens it for writing. Only root may be trusted with what other servers start from.
+    ramCopyFor: qemuUser.uid === 0 ? undefined : qemuUser,
     role: 'clone',
   });
   const domain = await parts.connection.createXml(xml, { paused: true });

@@ -6,6 +6,7 @@
  * QEMU discards pages of file-backed RAM in the file, also when the mapping is private. One clone could so change the
  * memory of all others (QEMU warns about it since 8.1).
  */
+import type { QemuUser } from '../host-capabilities';
 import { screens, serialPorts } from '../consoles';
 import { cpuMode, type DriverSettings } from '../settings';
 import { agentChannel, disk, panicNotifier, pciSlot, rng, toXml, video, type XmlNode } from '../xml';
@@ -32,6 +33,8 @@ export interface UvmDomain {
   readonly emulatorPath: string;
   /** RAM file, for the libvirt hook. */
   readonly ramPath: string;
+  /** Of whom it is to be a copy; the file itself otherwise. */
+  readonly ramCopyFor?: QemuUser | undefined;
   /** Directory of the guest's files; what is left when it is gone is a leftover. */
   readonly directory: string;
   readonly diskPath: string;
@@ -61,6 +64,8 @@ export function uvmDomainXml(domain: UvmDomain): string {
       'prebake:uvm': {
         '@xmlns:prebake': NAMESPACE,
         '@ram': domain.ramPath,
+        '@copy':
+          domain.ramCopyFor === undefined ? undefined : `${domain.ramCopyFor.uid}:${domain.ramCopyFor.gid}`,
         '@directory': domain.directory,
       },
     },

@@ -1,6 +1,6 @@
 /** The guest that is being baked: from its first boot to the capture of its state. */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { truncate, writeFile } from 'node:fs/promises';
+import { chown, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BAKE_NIC_MAC } from '../../../lib/bake';
 import { InstanceNotFound } from '../../../lib/exceptions';
@@ -34,13 +34,15 @@ export async function bootTemplateGuest(
   await createOverlay(request.diskDeltaPath, base, base.virtualSizeBytes, signal);
   await writeFile(request.ramPath, '', { flag: 'wx', mode: 0o644 });
   await truncate(request.ramPath, request.memoryMb * 1024 * 1024);
+  const { emulatorPath, qemuUser } = parts.capabilities();
+  await chown(request.ramPath, qemuUser.uid, qemuUser.gid);
   const xml = uvmDomainXml({
     name: `${BAKE_PREFIX}bake-${randomBytes(4).toString('hex')}`,
     uuid: randomUUID(),
     memoryMb: request.memoryMb,
     platform,
     settings: parts.settings,
-    emulatorPath: parts.capabilities().emulatorPath,
+    emulatorPath,
     ramPath: request.ramPath,
     directory: request.directory,
     diskPath: request.diskDeltaPath,

@@ -1,10 +1,10 @@
 /**
  * A libvirtd of a test's own: own mount namespace, own state, own sockets; neither sees the machine's libvirtd nor is seen.
- * Guests run as root without sandboxing by namespaces or cgroups, as inside containers.
+ * Guests run without sandboxing by namespaces or cgroups, as inside containers; as root, or as Debian's libvirt-qemu.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -15,11 +15,15 @@ const run = promisify(execFile);
 /** Two daemons that share the ports of the network would now and then choose the same one. */
 const VNC_PORTS = 20;
 const FIRST_VNC_PORT = 20_000 + (process.pid % 500) * VNC_PORTS;
-const QEMU_CONF = `user = "root"
+const AS_ROOT = `user = "root"
 group = "root"
-security_driver = "none"
 dynamic_ownership = 0
 remember_owner = 0
+`;
+const AS_LIBVIRT_QEMU = `user = "libvirt-qemu"
+group = "libvirt-qemu"
+`;
+const QEMU_CONF = `security_driver = "none"
 cgroup_controllers = [ ]
 namespaces = [ ]
 stdio_handler = "logd"
@@ -30,6 +34,7 @@ const NAMESPACE = `set -e
 mkdir -p /run/libvirt; mount -t tmpfs tmpfs /run/libvirt
 mount --bind "$1/etc" /etc/libvirt; mount --bind "$1/lib" /var/lib/libvirt
 mount --bind "$1/cache" /var/cache/libvirt; mount --bind "$1/log" /var/log/libvirt
+if [ -e "$1/no-kvm" ]; then mount --bind "$1/no-kvm" /dev/kvm; fi
 shift; exec "$@"`;
 
 export class PrivateLibvirtd {
@@ -41,17 +46,27 @@ export class PrivateLibvirtd {
     readonly directory: string,
   ) {}
 
-  /** @param options.hook script that libvirtd calls for its guests */
-  static async start(options: { readonly hook?: string } = {}): Promise<PrivateLibvirtd> {
+  /**
+   * @param options.hook script that libvirtd calls for its guests
+   * @param options.qemuAsRoot default true
+   */
+  static async start(
+    options: { readonly hook?: string; readonly qemuAsRoot?: boolean } = {},
+  ): Promise<PrivateLibvirtd> {
     const libvirtd = new PrivateLibvirtd(await mkdtemp(join(tmpdir(), 'prebake-libvirtd-')));
     try {
       const { directory } = libvirtd;
+      await chmod(directory, 0o755);
       await Promise.all(['lib', 'cache', 'log', 'run'].map((name) => mkdir(join(directory, name))));
       await cp('/etc/libvirt', join(directory, 'etc'), { recursive: true });
       await rm(join(directory, 'etc/qemu'), { recursive: true, force: true });
       await rm(join(directory, 'etc/hooks'), { recursive: true, force: true });
       if (options.hook !== undefined) await cp(options.hook, join(directory, 'etc/hooks/qemu.d/test'));
-      await writeFile(join(directory, 'etc/qemu.conf'), QEMU_CONF);
+      const user = (options.qemuAsRoot ?? true) ? AS_ROOT : AS_LIBVIRT_QEMU;
+      await writeFile(join(directory, 'etc/qemu.conf'), `${user}${QEMU_CONF}`);
+      // Where libvirt believes that QEMU's user may use KVM, and QEMU finds that it may not, each start asks QEMU anew for
+      // all it can do. Nobody's device is one that both leave alone.
+      if (options.qemuAsRoot === false) await writeFile(join(directory, 'no-kvm'), '', { mode: 0o600 });
       await writeFile(
         join(directory, 'etc/libvirtd.conf'),
         `auth_unix_rw = "none"\nauth_unix_ro = "none"\nunix_sock_dir = "${directory}/run"\n`,

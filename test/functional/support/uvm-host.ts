@@ -1,7 +1,7 @@
 /** A compute host of a test's own: private libvirtd, cache, driver and baker, with one image from a file. */
 import { randomUUID } from 'node:crypto';
 import { execFile } from 'node:child_process';
-import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -39,6 +39,8 @@ export interface UvmHostOptions {
   /** What a clone can be grown to; 4 and 4096 by default. */
   readonly maxVcpus?: number;
   readonly maxMemoryMb?: number;
+  /** Default true. */
+  readonly qemuAsRoot?: boolean;
 }
 
 /** What a server has beyond what every one has. */
@@ -104,8 +106,9 @@ export class UvmHost {
   ) {}
 
   static async start(options: UvmHostOptions): Promise<UvmHost> {
-    const libvirtd = await PrivateLibvirtd.start({ hook: HOOK });
+    const libvirtd = await PrivateLibvirtd.start({ hook: HOOK, qemuAsRoot: options.qemuAsRoot ?? true });
     const directory = await mkdtemp(join(tmpdir(), 'prebake-uvm-'));
+    await chmod(directory, 0o755);
     const place = { directory, uri: libvirtd.uri, options };
     const squirrel = await Squirrel.open({
       directory: join(directory, 'cache'),

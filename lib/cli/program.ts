@@ -153,7 +153,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted.`,
 
   program
     .command('doctor')
-    .description('check every precondition of the service on this host; exit code 1 when one does not hold')
+    .description(
+      'say what stands between this host and the work of the service, and the fix; changes nothing. Exit code 1 when a ' +
+        'check failed, 2 when the configuration is wrong, 0 else, warnings or not',
+    )
     .option(...JSON_OPTION)
     .action(async (options: JsonOption) => {
       const examination = await parts.openDoctor(await configFiles());

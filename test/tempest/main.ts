@@ -190,7 +190,7 @@ async function main(): Promise<void> {
   const reports: RunReport[] = [];
   for (const kind of kinds) {
     say(`==> bake ${KINDS[kind]}`);
-    await bake(await cloud.image(KINDS[kind]), signal);
+    await bake(KINDS[kind], signal);
     say(`==> tempest, ${kind}`);
     reports.push(await runKind(kind, options, signal));
   }

@@ -55,6 +55,8 @@ const argsSchema = z.looseObject({
   recreate: z.boolean().nullish(),
   preserve_ephemeral: z.boolean().nullish(),
 });
+/** The image that the server had. */
+const usedImageSchema = z.string().catch('');
 type RebuildRequest = z.infer<typeof argsSchema>;
 
 /** Rebuilds servers. */
@@ -68,7 +70,8 @@ export class Rebuilder {
     args: Readonly<Record<string, unknown>>,
   ): Promise<void> {
     const { actions, records, power } = this.parts;
-    const stopAfterwards = await actions.run(context, instance, 'rebuild_instance', async (log, signal) => {
+    const usedImage = usedImageSchema.parse(args.orig_image_ref);
+    const work = async (log: Logger, signal: AbortSignal): Promise<boolean> => {
       const request = argsSchema.parse(args);
       if (request.recreate === true) {
         throw new NotImplementedError('prebake-compute does not take over servers of other hosts yet');
@@ -97,7 +100,9 @@ export class Rebuilder {
       instance.set('task_state', TaskState.POWERING_OFF);
       await records.save(context, instance);
       return true;
-    });
+    };
+    const details = usedImage === '' ? {} : { usedImage };
+    const stopAfterwards = await actions.run(context, instance, 'rebuild_instance', work, details);
     if (stopAfterwards) await power.stop(context, instance, false);
   }
 

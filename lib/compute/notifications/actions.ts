@@ -8,12 +8,18 @@ export interface ActionName {
   readonly legacy: string | null;
   /** Whether a failure is told of as well. */
   readonly error: boolean;
+  /** Whether it ends one kind of use and begins another, so that the use of the period up to now is told of first. */
+  readonly usage: boolean;
 }
 
-const named = (name: string, options: { legacy?: string | null; error?: boolean } = {}): ActionName => ({
+const named = (
+  name: string,
+  options: { legacy?: string | null; error?: boolean; usage?: boolean } = {},
+): ActionName => ({
   name,
   legacy: options.legacy === undefined ? name : options.legacy,
   error: options.error ?? false,
+  usage: options.usage ?? false,
 });
 
 /** By RPC method; what is not here is not told of. */
@@ -29,20 +35,20 @@ export const ACTION_NAMES: Readonly<Record<string, ActionName>> = {
   resume_instance: named('resume'),
   soft_delete_instance: named('soft_delete'),
   restore_instance: named('restore'),
-  rebuild_instance: named('rebuild', { error: true }),
+  rebuild_instance: named('rebuild', { error: true, usage: true }),
   snapshot_instance: named('snapshot'),
   backup_instance: named('snapshot'),
-  rescue_instance: named('rescue'),
+  rescue_instance: named('rescue', { usage: true }),
   unrescue_instance: named('unrescue'),
-  shelve_instance: named('shelve'),
+  shelve_instance: named('shelve', { usage: true }),
   shelve_offload_instance: named('shelve_offload'),
   unshelve_instance: named('unshelve'),
   trigger_crash_dump: named('trigger_crash_dump'),
   attach_interface: named('interface_attach', { legacy: null, error: true }),
   detach_interface: named('interface_detach', { legacy: null }),
-  prep_resize: named('resize_prep', { legacy: 'resize.prep' }),
+  prep_resize: named('resize_prep', { legacy: 'resize.prep', usage: true }),
   resize_instance: named('resize', { error: true }),
   finish_resize: named('resize_finish', { legacy: 'finish_resize' }),
   confirm_resize: named('resize_confirm', { legacy: 'resize.confirm' }),
-  revert_resize: named('resize_revert', { legacy: 'resize.revert' }),
+  revert_resize: named('resize_revert', { legacy: 'resize.revert', usage: true }),
 };

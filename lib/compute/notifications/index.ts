@@ -7,9 +7,9 @@ import { describeError } from '../../exceptions';
 import type { Logger } from '../../log';
 import type { Messaging, RequestContext } from '../../messaging';
 import type { Instance } from '../../objects';
-import type { AuditPeriod } from '../audit-period';
+import { type AuditPeriod, lastAuditPeriod } from '../audit-period';
 import { ACTION_NAMES } from './actions';
-import { legacyPayload, pythonTime } from './legacy';
+import { imageUrl, legacyPayload, pythonTime } from './legacy';
 import { existsPayload, versionedPayload } from './versioned';
 
 /** When in an operation. */
@@ -20,6 +20,8 @@ export interface Details {
   readonly error?: unknown;
   /** Fields of versioned payloads. */
   readonly versioned?: Readonly<Record<string, unknown>>;
+  /** The image that was used up to now, where the server has another one already. */
+  readonly usedImage?: string;
   /** Fields of legacy payloads. */
   readonly legacy?: Readonly<Record<string, unknown>>;
 }
@@ -40,6 +42,8 @@ export class InstanceNews {
       readonly versioned: Send | null;
       readonly glanceUrl: string | null;
       readonly instanceNameTemplate: string;
+      /** `instance_usage_audit_period` */
+      readonly auditPeriod: string;
       readonly logger: Logger;
     },
   ) {}
@@ -64,6 +68,7 @@ export class InstanceNews {
       ),
       glanceUrl: config.glance.apiServers?.[0]?.replace(/\/$/, '') ?? null,
       instanceNameTemplate: config.default.instanceNameTemplate,
+      auditPeriod: config.default.instanceUsageAuditPeriod,
       logger,
     });
   }
@@ -72,11 +77,17 @@ export class InstanceNews {
    * Tells what a server is and has, so that its use of a period can be counted (nova/compute/utils.py,
    * notify_usage_exists). @throws what is wrong with the server's record
    */
-  tellExists(context: RequestContext, instance: Instance, period: AuditPeriod): void {
+  tellExists(
+    context: RequestContext,
+    instance: Instance,
+    period: AuditPeriod,
+    usedImage = instance.imageRef,
+  ): void {
     const { legacy, versioned, glanceUrl } = this.options;
     const extra = {
       audit_period_beginning: pythonTime(period.begin),
       audit_period_ending: pythonTime(period.end),
+      image_ref_url: imageUrl(usedImage, glanceUrl),
     };
     legacy?.(context, 'compute.instance.exists', 'INFO', legacyPayload(instance, { glanceUrl, extra }));
     versioned?.(context, 'instance.exists', 'INFO', existsPayload(instance, context, period));
@@ -92,9 +103,14 @@ export class InstanceNews {
   ): void {
     const action = ACTION_NAMES[method];
     if (action === undefined || (phase === 'error' && !action.error)) return;
-    const { legacy, versioned, glanceUrl, instanceNameTemplate, logger } = this.options;
+    const { legacy, versioned, glanceUrl, instanceNameTemplate, auditPeriod, logger } = this.options;
     const priority = phase === 'error' ? 'ERROR' : 'INFO';
     try {
+      if (action.usage && phase === 'start') {
+        const now = new Date();
+        const period = { begin: lastAuditPeriod(auditPeriod, now).end, end: now };
+        this.tellExists(context, instance, period, details.usedImage);
+      }
       const error = details.error === undefined ? {} : { error: details.error };
       if (action.legacy !== null) {
         const payload = (): unknown =>

@@ -40,7 +40,7 @@ export function legacyPayload(instance: Instance, parts: LegacyParts): Record<st
     terminated_at: strtime(dateOf(instance, 'terminated_at')),
     deleted_at: strtime(dateOf(instance, 'deleted_at')),
     launched_at: strtime(dateOf(instance, 'launched_at')),
-    image_ref_url: parts.glanceUrl === null ? imageRef : `${parts.glanceUrl}/images/${imageRef}`,
+    image_ref_url: imageUrl(imageRef, parts.glanceUrl),
     os_type: field(instance, 'os_type'),
     kernel_id: field(instance, 'kernel_id'),
     ramdisk_id: field(instance, 'ramdisk_id'),
@@ -80,6 +80,11 @@ function field(instance: Instance, name: string): unknown {
 function dateOf(instance: Instance, name: string): Date | null {
   const value = field(instance, name);
   return typeof value === 'string' ? new Date(value) : null;
+}
+
+/** Where an image is; only its ID when only a user's catalogue would tell. */
+export function imageUrl(imageRef: string, glanceUrl: string | null): string {
+  return glanceUrl === null ? imageRef : `${glanceUrl}/images/${imageRef}`;
 }
 
 /** Python's str() of a time without a zone: `2026-01-02 03:04:05`, with microseconds where there are any. */

@@ -77,9 +77,6 @@ export function versionedPayload(instance: Instance, parts: PayloadParts): unkno
   const [name, version] = PAYLOADS[parts.action] ?? ['InstanceActionPayload', '1.8'];
   return object(name, version, {
     ...commonFields(instance, parts.context),
-    // Of a user's request only.
-    request_id:
-      parts.context.projectId !== null && parts.context.userId !== null ? parts.context.requestId : null,
     fault: parts.error === undefined ? null : exceptionPayload(parts.error),
     ...(parts.action === 'create' ? creationFields(instance, parts.instanceName) : {}),
     ...(parts.action === 'rebuild' ? { trusted_image_certificates: certificates(instance) } : {}),
@@ -101,6 +98,7 @@ export function existsPayload(
 }
 
 function commonFields(instance: Instance, context: RequestContext): Data {
+  const byUser = context.projectId !== null && context.userId !== null;
   return {
     ...Object.fromEntries(SAME.map((field) => [field, valueOf(instance, field)])),
     tenant_id: instance.projectId,
@@ -118,6 +116,7 @@ function commonFields(instance: Instance, context: RequestContext): Data {
     ),
     ip_addresses: addresses(instance),
     block_devices: null,
+    request_id: byUser ? context.requestId : null,
     action_initiator_user: context.userId,
     action_initiator_project: context.projectId,
   };

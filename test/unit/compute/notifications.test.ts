@@ -34,7 +34,7 @@ interface Told {
 function news(format: string, driver = ['messagingv2']) {
   const told: Told[] = [];
   const config = {
-    default: { host: 'prebake', instanceNameTemplate: 'instance-%08x' },
+    default: { host: 'prebake', instanceNameTemplate: 'instance-%08x', instanceUsageAuditPeriod: 'day' },
     glance: { apiServers: ['http://glance:9292/'] },
     osloMessagingNotifications: { driver, topics: ['notifications'] },
     notifications: {
@@ -84,6 +84,32 @@ test('a versioned one has the fields of Nova, no more and no less', () => {
   expect(Object.keys(data).sort()).toEqual(CREATE_FIELDS);
   expect(Object.keys(dataOf(data.flavor)).sort()).toEqual(FLAVOR_FIELDS);
   expect(data).toMatchObject({ uuid: instance.uuid, state: 'active', power_state: 'running', fault: null });
+});
+
+test('one that ends a kind of use is told of after the use up to now', () => {
+  const { told, subject } = news('both');
+  const instance = server();
+  subject.tell(context, instance, 'rescue_instance', 'start');
+  subject.tell(context, instance, 'rescue_instance', 'end');
+  expect(told.map(({ eventType }) => eventType)).toEqual([
+    'compute.instance.exists',
+    'instance.exists',
+    'compute.instance.rescue.start',
+    'instance.rescue.start',
+    'compute.instance.rescue.end',
+    'instance.rescue.end',
+  ]);
+  const [legacy, versioned] = told;
+  const periodFields = ['audit_period_beginning', 'audit_period_ending'];
+  expect(Object.keys(legacy?.payload ?? {}).sort()).toEqual([...LEGACY_FIELDS, ...periodFields].sort());
+  expect(legacy?.payload.audit_period_beginning).toMatch(/^\d{4}-\d\d-\d\d 00:00:00$/);
+  expect(versioned?.payload).toMatchObject({
+    'nova_object.name': 'InstanceExistsPayload',
+    'nova_object.version': '2.0',
+  });
+  const ofCreation = ['fault', 'instance_name', 'keypairs', 'tags', 'trusted_image_certificates'];
+  const fields = CREATE_FIELDS.filter((field) => !ofCreation.includes(field));
+  expect(Object.keys(dataOf(versioned?.payload)).sort()).toEqual([...fields, 'audit_period'].sort());
 });
 
 test('a legacy one has the fields of Nova, no more and no less', () => {

@@ -1,27 +1,35 @@
 /** Servers started from a µVM on a real OpenStack. The image is a tiny one: what its guest is told is tested elsewhere. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ComputeProcess } from '../support/compute-process';
+import { type Shown, inLog, inMetrics, inTrace, onPage } from '../support/boot-views';
+import { Browser } from '../support/browser';
+import { type BootRecord, ComputeProcess } from '../support/compute-process';
 import { NOVA_CONF, NovaApi, type Server, type ServerRequest, waitFor } from '../support/nova-api';
+import { OtlpCollector } from '../support/otlp-collector';
 import { ALL_IN_ONE, addressOf, devicesOnConfigDrive, run, traces, waitForPing } from '../support/servers';
 
 const PREBAKE = join(__dirname, '..', '..', 'dist', 'lib', 'cli', 'main.js');
-
-async function prebake(...args: string[]): Promise<unknown> {
-  const { stdout } = await run(process.execPath, [PREBAKE, '--config-file', NOVA_CONF, ...args, '--json']);
-  return JSON.parse(stdout);
-}
 
 describe('servers from a µVM', () => {
   let nova: NovaApi;
   let compute: ComputeProcess;
   let image: string;
+  let collector: OtlpCollector;
+  let directory: string;
+  let configFiles: string[];
   const made: string[] = [];
 
   beforeAll(async () => {
     nova = await NovaApi.login();
     image = await nova.imageId('tiny');
-    compute = await ComputeProcess.start();
+    collector = await OtlpCollector.start();
+    directory = await mkdtemp(join(tmpdir(), 'prebake-uvm-servers-'));
+    const traced = join(directory, 'traced.conf');
+    await writeFile(traced, `[prebake]\notlp_endpoint = ${collector.url}\n`);
+    configFiles = [NOVA_CONF, traced];
+    compute = await ComputeProcess.start({ configFiles });
     await run(ALL_IN_ONE, ['discover-hosts']);
   });
   afterEach(async () => {
@@ -32,7 +40,15 @@ describe('servers from a µVM', () => {
   });
   afterAll(async () => {
     await compute.stop();
+    await collector.stop();
+    await rm(directory, { recursive: true });
   });
+
+  async function prebake(...args: string[]): Promise<unknown> {
+    const files = configFiles.flatMap((file) => ['--config-file', file]);
+    const { stdout } = await run(process.execPath, [PREBAKE, ...files, ...args, '--json']);
+    return JSON.parse(stdout);
+  }
 
   async function boot(name: string, flavor = 'm1.small', more: Partial<ServerRequest> = {}): Promise<Server> {
     const id = await nova.create({ name, image, flavor: await nova.flavorId(flavor), ...more });
@@ -48,11 +64,69 @@ describe('servers from a µVM', () => {
     );
   });
 
+  /** The only boot of this process so far is the same to all who watch. */
+  async function expectAgreement(record: BootRecord): Promise<void> {
+    const metrics = z.string().parse((await compute.get('/metrics')).data);
+    const traceId = record.traceId ?? '';
+    const phases: Shown[] = record.spans;
+    const milestones = record.marks.map(({ name, atMs }) => ({ name, startMs: atMs, endMs: atMs }));
+    const sums: Record<string, number> = {};
+    for (const { name, startMs, endMs } of phases) sums[name] = (sums[name] ?? 0) + endMs - startMs;
+    const rounded = (shown: readonly Shown[]): Shown[] =>
+      shown.map(({ name, startMs, endMs }) => ({
+        name,
+        startMs: Math.round(startMs),
+        endMs: Math.round(endMs),
+      }));
+    const named = (shown: readonly Shown[]): Shown[] =>
+      shown.map((one) => ({ ...one, name: `= ${one.name}` }));
+    const byName = (a: Shown, b: Shown): number =>
+      a.name < b.name ? -1 : a.name > b.name ? 1 : a.startMs - b.startMs;
+
+    expect(phases.map((phase) => phase.name)).toEqual(
+      expect.arrayContaining(['neutron', 'template', 'restore', 'network', 'hotplug', 'resume', 'saves']),
+    );
+    const counted = inMetrics(metrics, 'prebake_boot_phase_seconds', 'phase');
+    expect(Object.keys(counted).sort()).toEqual(Object.keys(sums).sort());
+    for (const [name, ms] of Object.entries(sums)) expect(counted[name]).toBeCloseTo(ms, 3);
+    const reached = inMetrics(metrics, 'prebake_boot_milestone_seconds', 'milestone');
+    expect(Object.keys(reached).sort()).toEqual(record.marks.map(({ name }) => name).sort());
+    for (const { name, atMs } of record.marks) expect(reached[name]).toBeCloseTo(atMs, 3);
+
+    const logged = inLog(await compute.line(record.instanceUuid, 'boot ended', 'outcome=ready'));
+    expect(logged).toEqual({ phases: rounded(phases), milestones: rounded(milestones), traceId });
+
+    const root = await collector.arrival('boot', traceId);
+    expect(root.attributes).toMatchObject({
+      'openstack.instance_uuid': record.instanceUuid,
+      'openstack.image_id': image,
+      'prebake.how': 'uvm',
+      'prebake.outcome': 'ready',
+    });
+    expect(Number(root.startTimeUnixNano / 1_000_000n)).toBe(Date.parse(record.startedAt));
+    const spans = collector.trace(traceId);
+    expect(inTrace(root, spans).sort(byName)).toEqual([...phases, ...named(milestones)].sort(byName));
+    const calls = spans.filter((span) => span.kind === 3).map((span) => span.name);
+    expect(calls).toContainEqual(expect.stringMatching(/^POST .*\/v2\.0\/ports$/));
+
+    const browser = await Browser.launch();
+    try {
+      const waterfall = await onPage(browser, compute.url, record.instanceUuid);
+      const drawn = milestones.filter(({ name }) => name !== 'rpc_received');
+      expect(waterfall).toEqual([...phases, ...named(drawn)]);
+    } finally {
+      await browser.close();
+    }
+    expect(collector.complaints).toEqual([]);
+  }
+
   // matrix: operation.launch, operation.terminate, guest.setup.configdrive, operation.device-tags
   it('run with what their flavor gives, reachable at their own addresses, and go without a trace', async () => {
     const networks = [{ uuid: await nova.networkId('private'), tag: 'front' }];
     const tagged = { configDrive: true, networks, diskTag: 'system' };
-    const servers = [await boot('first', 'm1.small', tagged), await boot('second')];
+    const first = await boot('first', 'm1.small', tagged);
+    await expectAgreement(await compute.waitForReady(first.id));
+    const servers = [first, await boot('second')];
     expect(await devicesOnConfigDrive(servers[0]?.id ?? '')).toMatchObject([
       { type: 'nic', bus: 'pci', tags: ['front'] },
       { type: 'disk', bus: 'pci', tags: ['system'] },
@@ -108,7 +182,7 @@ describe('servers from a µVM', () => {
   it('get their identity and network though the service is killed as soon as they are active', async () => {
     const server = await boot('orphaned');
     await compute.kill();
-    compute = await ComputeProcess.start();
+    compute = await ComputeProcess.start({ configFiles });
     await waitForPing(nova, server);
     expect((await nova.show(server.id))?.status).toBe('ACTIVE');
   });
@@ -135,5 +209,9 @@ describe('servers from a µVM', () => {
     const record = await compute.boot(server.id);
     expect(record).toMatchObject({ how: 'cold', outcome: 'active' });
     expect(record?.why).toMatch(/128 MiB/);
+    // Spans go out in batches; a service that stops sends what it has.
+    await compute.stop();
+    expect(collector.trace(record?.traceId ?? '').map((span) => span.name)).toContain('boot');
+    compute = await ComputeProcess.start({ configFiles });
   });
 });

@@ -7,6 +7,8 @@ import type { FlavorSpec, ImageSpec, TemplateDriver, UvmPlatform } from '../../d
 import { BakeError, Baker, Templates } from '../../lib/bake';
 import { flavorObstacle } from '../../lib/bake/suitability';
 import { ImageMissing, Squirrel } from '../../lib/squirrel';
+import { exportTraces } from '../../lib/tracing';
+import { OtlpCollector } from '../support/otlp-collector';
 import { makeDraft, page, UNLIMITED } from '../support/squirrel';
 
 const logger = pino({ level: 'silent' });
@@ -106,6 +108,25 @@ function makeBaker(
   const templates = Templates.create({ squirrel, baker, driver: imageCache, config, logger });
   return { baker, templates };
 }
+
+test('a bake is a trace of its steps', async () => {
+  const collector = await OtlpCollector.start();
+  const tracing = await exportTraces({ endpoint: collector.url, host: 'h', logger });
+  try {
+    const { baker } = makeBaker(new PretendedDriver('fail'));
+    await expect(baker.bake(image('a'))).rejects.toThrow(BakeError);
+  } finally {
+    await tracing.close();
+    await collector.stop();
+  }
+  const [root, step] = collector.trace(collector.spans[0]?.traceId ?? '');
+  expect(root).toMatchObject({
+    name: 'bake',
+    attributes: { 'openstack.image_id': 'a', 'prebake.outcome': 'failed' },
+    status: { code: 2, message: 'baking image a failed (boot): no bootable device' },
+  });
+  expect(step).toMatchObject({ name: 'boot', parentSpanId: root?.spanId, status: { code: 2 } });
+});
 
 test('one bake at a time, each image once, and a failure says in which step and why', async () => {
   const driver = new PretendedDriver('fail');

@@ -1,6 +1,7 @@
 /** A request to another service as a span of the trace it is made for; the service is told by W3C's `traceparent`. */
 import { SpanKind, SpanStatusCode, context, propagation, trace } from '@opentelemetry/api';
 import { describeError } from '../exceptions';
+import { redact } from '../log';
 
 /** What of a request may be seen by who looks at traces. */
 export interface TracedRequest {
@@ -30,7 +31,7 @@ export async function tracedRequest<T extends { readonly status: number }>(
     if (answer.status >= 400) span.setStatus({ code: SpanStatusCode.ERROR });
     return answer;
   } catch (error) {
-    span.setStatus({ code: SpanStatusCode.ERROR, message: describeError(error) });
+    span.setStatus({ code: SpanStatusCode.ERROR, message: redact(describeError(error)) });
     throw error;
   } finally {
     span.end();

@@ -6,7 +6,7 @@
  */
 import type { SpawnOutcome } from '../../drivers/driver';
 import { describeError } from '../exceptions';
-import type { Logger } from '../log';
+import { type Logger, redact } from '../log';
 import { type Mark, type Span, type Timeline, marksInWords, phasesInWords } from '../timeline';
 import type { Metrics } from './metrics';
 
@@ -120,7 +120,7 @@ export class Boot {
         'openstack.image_id': imageId,
         'prebake.how': how,
         'prebake.outcome': this.outcome,
-        ...(this.why === null ? {} : { 'prebake.why': this.why }),
+        ...(this.why === null ? {} : { 'prebake.why': redact(this.why) }),
       },
       error,
     );

@@ -3,9 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { type Shown, inLog, inMetrics, inTrace, onPage } from '../support/boot-views';
-import { Browser } from '../support/browser';
-import { type BootRecord, ComputeProcess } from '../support/compute-process';
+import { expectAgreement } from '../support/boot-views';
+import { ComputeProcess } from '../support/compute-process';
 import { NOVA_CONF, NovaApi, type Server, type ServerRequest, waitFor } from '../support/nova-api';
 import { OtlpCollector } from '../support/otlp-collector';
 import { ALL_IN_ONE, addressOf, devicesOnConfigDrive, run, traces, waitForPing } from '../support/servers';
@@ -64,68 +63,12 @@ describe('servers from a µVM', () => {
     );
   });
 
-  /** The only boot of this process so far is the same to all who watch. */
-  async function expectAgreement(record: BootRecord): Promise<void> {
-    const metrics = z.string().parse((await compute.get('/metrics')).data);
-    const traceId = record.traceId ?? '';
-    const phases: Shown[] = record.spans;
-    const milestones = record.marks.map(({ name, atMs }) => ({ name, startMs: atMs, endMs: atMs }));
-    const sums: Record<string, number> = {};
-    for (const { name, startMs, endMs } of phases) sums[name] = (sums[name] ?? 0) + endMs - startMs;
-    const rounded = (shown: readonly Shown[]): Shown[] =>
-      shown.map(({ name, startMs, endMs }) => ({
-        name,
-        startMs: Math.round(startMs),
-        endMs: Math.round(endMs),
-      }));
-    const named = (shown: readonly Shown[]): Shown[] =>
-      shown.map((one) => ({ ...one, name: `= ${one.name}` }));
-    const byName = (a: Shown, b: Shown): number =>
-      a.name < b.name ? -1 : a.name > b.name ? 1 : a.startMs - b.startMs;
-
-    expect(phases.map((phase) => phase.name)).toEqual(
-      expect.arrayContaining(['neutron', 'template', 'restore', 'network', 'hotplug', 'resume', 'saves']),
-    );
-    const counted = inMetrics(metrics, 'prebake_boot_phase_seconds', 'phase');
-    expect(Object.keys(counted).sort()).toEqual(Object.keys(sums).sort());
-    for (const [name, ms] of Object.entries(sums)) expect(counted[name]).toBeCloseTo(ms, 3);
-    const reached = inMetrics(metrics, 'prebake_boot_milestone_seconds', 'milestone');
-    expect(Object.keys(reached).sort()).toEqual(record.marks.map(({ name }) => name).sort());
-    for (const { name, atMs } of record.marks) expect(reached[name]).toBeCloseTo(atMs, 3);
-
-    const logged = inLog(await compute.line(record.instanceUuid, 'boot ended', 'outcome=ready'));
-    expect(logged).toEqual({ phases: rounded(phases), milestones: rounded(milestones), traceId });
-
-    const root = await collector.arrival('boot', traceId);
-    expect(root.attributes).toMatchObject({
-      'openstack.instance_uuid': record.instanceUuid,
-      'openstack.image_id': image,
-      'prebake.how': 'uvm',
-      'prebake.outcome': 'ready',
-    });
-    expect(Number(root.startTimeUnixNano / 1_000_000n)).toBe(Date.parse(record.startedAt));
-    const spans = collector.trace(traceId);
-    expect(inTrace(root, spans).sort(byName)).toEqual([...phases, ...named(milestones)].sort(byName));
-    const calls = spans.filter((span) => span.kind === 3).map((span) => span.name);
-    expect(calls).toContainEqual(expect.stringMatching(/^POST .*\/v2\.0\/ports$/));
-
-    const browser = await Browser.launch();
-    try {
-      const waterfall = await onPage(browser, compute.url, record.instanceUuid);
-      const drawn = milestones.filter(({ name }) => name !== 'rpc_received');
-      expect(waterfall).toEqual([...phases, ...named(drawn)]);
-    } finally {
-      await browser.close();
-    }
-    expect(collector.complaints).toEqual([]);
-  }
-
   // matrix: operation.launch, operation.terminate, guest.setup.configdrive, operation.device-tags
   it('run with what their flavor gives, reachable at their own addresses, and go without a trace', async () => {
     const networks = [{ uuid: await nova.networkId('private'), tag: 'front' }];
     const tagged = { configDrive: true, networks, diskTag: 'system' };
     const first = await boot('first', 'm1.small', tagged);
-    await expectAgreement(await compute.waitForReady(first.id));
+    await expectAgreement(await compute.waitForReady(first.id), compute, collector);
     const servers = [first, await boot('second')];
     expect(await devicesOnConfigDrive(servers[0]?.id ?? '')).toMatchObject([
       { type: 'nic', bus: 'pci', tags: ['front'] },

@@ -15,6 +15,7 @@ const bootsSchema = z.object({
   boots: z.array(
     z.looseObject({
       instanceUuid: z.string(),
+      imageId: z.string(),
       startedAt: z.string(),
       how: z.enum(['uvm', 'cold']).nullable(),
       why: z.string().nullable(),

@@ -14,7 +14,9 @@ const OPTIONS = `[oslo_messaging_notifications]
 driver = messagingv2
 [notifications]
 notification_format = both
-[DEFAULT]
+`;
+/** What is done once a minute, the first time a minute after the service's start. */
+const AUDITS = `[DEFAULT]
 instance_usage_audit = True
 instance_usage_audit_period = hour@${new Date().getUTCMinutes()}
 rescue_timeout = 3600
@@ -127,14 +129,24 @@ describe('notifications', () => {
       const record = await rpc.find(Instance, ['Instance', 'get_by_uuid'], [id]);
       record.set('launched_at', novaTime(new Date(Date.now() - 3 * 60 * 60_000)));
       await rpc.save(record);
-      const audits = (): News[] =>
-        heard.filter((news) => serverOf(news) === id && news.event_type.endsWith('instance.exists'));
+      // The rescue itself has told of the use up to then.
+      const before = heard.length;
+      const audits = join(directory, 'audits.conf');
+      await writeFile(audits, AUDITS);
+      await compute.stop();
+      compute = await ComputeProcess.start({
+        configFiles: [NOVA_CONF, join(directory, 'more.conf'), audits],
+      });
+      const told = (): News[] =>
+        heard
+          .slice(before)
+          .filter((news) => serverOf(news) === id && news.event_type.endsWith('instance.exists'));
       await waitFor(
-        () => Promise.resolve(audits().length === 2 ? true : null),
+        () => Promise.resolve(told().length === 2 ? true : null),
         120_000,
         () => 'its use was not told of',
       );
-      const [legacy, versioned] = audits().sort((a, b) => a.event_type.localeCompare(b.event_type));
+      const [legacy, versioned] = told().sort((a, b) => a.event_type.localeCompare(b.event_type));
       expect(legacy).toMatchObject({
         event_type: 'compute.instance.exists',
         payload: {

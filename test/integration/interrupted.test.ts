@@ -3,6 +3,8 @@
  * can go on from (nova/compute/manager.py, _init_instance), and the operation can be asked for again.
  */
 import { z } from 'zod';
+import { Instance } from '../../lib/objects';
+import { CloudRpc } from '../support/cloud-rpc';
 import { ComputeProcess } from '../support/compute-process';
 import { ConductorWatch } from '../support/conductor-watch';
 import { NovaApi, waitFor } from '../support/nova-api';
@@ -29,11 +31,13 @@ describe('an operation that is cut short', () => {
   let watch: ConductorWatch;
   let image: string;
   let larger: string;
+  let rpc: CloudRpc;
   let id: string;
 
   beforeAll(async () => {
     nova = await NovaApi.login();
     watch = await ConductorWatch.start();
+    rpc = await CloudRpc.connect();
     image = await nova.imageId('tiny');
     larger = await nova.flavorId('m1.micro');
     compute = await ComputeProcess.start();
@@ -47,6 +51,7 @@ describe('an operation that is cut short', () => {
     for (const left of await imagesOfServer()) await nova.deleteImage(left);
     const left = await traces(nova, { id });
     await watch.stop();
+    await rpc.close();
     await compute.stop();
     expect(left).toEqual([]);
   });
@@ -172,6 +177,22 @@ describe('an operation that is cut short', () => {
     const port = z.object({ interfaceAttachment: z.looseObject({ port_id: z.string() }) }).parse(data)
       .interfaceAttachment.port_id;
     await interrupt({ ask: () => nova.http.delete(`${url}/${port}`), at: 'compute_detach_interface' });
+    await settled(['ACTIVE']);
+  });
+
+  it('a soft delete and its end', async () => {
+    await interrupt({
+      ask: async () => {
+        // As nova-api does where `reclaim_instance_interval` is set.
+        const instance = await rpc.find(Instance, ['Instance', 'get_by_uuid'], [id]);
+        instance.set('task_state', 'soft-deleting');
+        await rpc.save(instance);
+        await rpc.askCompute('compute', '6.0', 'soft_delete_instance', { instance });
+      },
+      at: 'compute_soft_delete_instance',
+    });
+    await settled(['SOFT_DELETED']);
+    await interrupt({ ask: { restore: null }, at: 'compute_restore_instance' });
     await settled(['ACTIVE']);
   });
 

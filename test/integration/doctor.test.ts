@@ -141,6 +141,7 @@ async function mapHost(): Promise<void> {
 
 /** The compute node counts as mapped meanwhile, or the scheduler would map it by itself. */
 async function unmappedHost(): Promise<Planted> {
+  await sql('nova', `UPDATE compute_nodes SET mapped = 1 WHERE host = '${HOST}'`);
   await sql('nova_api', `DELETE FROM host_mappings WHERE host = '${HOST}'`);
   return { undo: mapHost };
 }

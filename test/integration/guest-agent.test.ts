@@ -25,7 +25,7 @@ describe('a guest with an agent', () => {
     rpc = await CloudRpc.connect();
     directory = await mkdtemp(join(tmpdir(), 'prebake-guest-agent-'));
     const content = await readFile(join(CLOUD, 'images', 'tiny-ssh.qcow2'));
-    const properties = { hw_qemu_guest_agent: 'yes', os_require_quiesce: 'yes' };
+    const properties = { hw_qemu_guest_agent: 'yes', os_require_quiesce: 'yes', prebake: 'never' };
     image = await nova.upload('with-agent', 'qcow2', content, properties);
     compute = await ComputeProcess.start();
     await run(ALL_IN_ONE, ['discover-hosts']);

@@ -26,7 +26,7 @@ describe('servers from a µVM', () => {
     collector = await OtlpCollector.start();
     directory = await mkdtemp(join(tmpdir(), 'prebake-uvm-servers-'));
     const traced = join(directory, 'traced.conf');
-    await writeFile(traced, `[prebake]\notlp_endpoint = ${collector.url}\n`);
+    await writeFile(traced, `[DEFAULT]\nuse_stderr = true\n[prebake]\notlp_endpoint = ${collector.url}\n`);
     configFiles = [NOVA_CONF, traced];
     compute = await ComputeProcess.start({ configFiles });
     await run(ALL_IN_ONE, ['discover-hosts']);

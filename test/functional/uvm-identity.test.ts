@@ -21,6 +21,7 @@ const MIB = 1024 ** 2;
 const WHO_TIMEOUT_MS = 400_000;
 /** As many as there are processors to emulate them. */
 const AT_ONCE = 2;
+const DAY_MS = 24 * 60 * 60_000;
 
 /** What a guest tells of itself besides what every test guest tells. */
 const TELL = String.raw`
@@ -265,3 +266,76 @@ test('eight servers of one µVM share nothing, and have all they were promised',
   // What the documentation says they share, they do: should Linux ever change that, it is out of date.
   expect(new Set(servers.map(({ who }) => who.get('boot'))).size).toBe(1);
 });
+
+test('a µVM that was baked six weeks ago wakes up in the present, and nothing misfires', async () => {
+  const ageMs = 42 * DAY_MS;
+  const now = Date.now.bind(Date);
+  jest.spyOn(Date, 'now').mockImplementation(() => now() + ageMs);
+  const certificate = await certificateFrom(new Date(Date.now() - DAY_MS), new Date(Date.now() + DAY_MS));
+  const userData = String.raw`
+  cat >/run/young.pem <<'END'
+${certificate}END
+  verified() { openssl verify -CAfile /run/young.pem /run/young.pem | sed 's/.*: //'; }
+  tell certificate verified
+`;
+  const { instance, who, problems } = await start(flavorOf(2, 1024), { userData });
+  expect(problems).toEqual([]);
+  expect(Math.abs(Number(who.get('time')) * 1000 - Date.now())).toBeLessThan(10 * 60_000);
+  expect(who.get('certificate')).toBe('OK');
+  await host.giveBridgeAddress();
+  // The image's timers start last of all, when nobody waits for anything any more.
+  const timers = '$(systemctl list-unit-files --type=timer --state=enabled --no-legend | cut -d " " -f 1)';
+  await until(
+    'the timers of the image',
+    async () =>
+      (await ssh(instance, who, `systemctl is-active ${timers} | grep -qvx active || echo all`)) === 'all',
+    WHO_TIMEOUT_MS,
+  );
+  const shown = await ssh(instance, who, `systemctl show --no-pager -p Id,LastTriggerUSec ${timers}`);
+  const blocks = shown.split('\n\n').map((block) => new Map(block.split('\n').map(assignment)));
+  expect(blocks.map((block) => block.get('Id'))).toEqual(
+    expect.arrayContaining(['apt-daily.timer', 'fstrim.timer', 'logrotate.timer']),
+  );
+  for (const block of blocks) {
+    expect([block.get('Id'), block.get('LastTriggerUSec')]).toEqual([block.get('Id'), '']);
+  }
+  const jobs = 'apt-daily.service apt-daily-upgrade.service logrotate.service man-db.service fstrim.service';
+  const ran = await ssh(instance, who, `systemctl show -P ExecMainStartTimestamp ${jobs}`);
+  expect(ran.replace(/\n/g, '')).toBe('');
+  expect(await ssh(instance, who, 'systemctl --failed --no-legend --plain')).toBe('');
+});
+
+function assignment(line: string): [string, string] {
+  const at = line.indexOf('=');
+  return [line.slice(0, at), line.slice(at + 1)];
+}
+
+/** A self-signed certificate that is valid between two dates. */
+async function certificateFrom(begin: Date, end: Date): Promise<string> {
+  const path = (name: string): string => join(keyDirectory, name);
+  const when = (date: Date): string => date.toISOString().replace(/[-:T]|\.\d+/g, '');
+  await run('openssl', [
+    ...['req', '-new', '-newkey', 'ed25519', '-nodes', '-subj', '/CN=young'],
+    ...['-keyout', path('young.key'), '-out', path('young.csr')],
+  ]);
+  await Promise.all([writeFile(path('index.txt'), ''), writeFile(path('serial'), '01\n')]);
+  await writeFile(
+    path('ca.conf'),
+    `[ca]\ndefault_ca=young\n[young]\ndatabase=${path('index.txt')}\nserial=${path('serial')}\nnew_certs_dir=${keyDirectory}\n` +
+      'default_md=default\npolicy=any\nx509_extensions=ext\n[any]\ncommonName=supplied\n[ext]\nbasicConstraints=CA:TRUE\n',
+  );
+  await run('openssl', [
+    ...['ca', '-batch', '-notext', '-selfsign', '-config', path('ca.conf'), '-keyfile', path('young.key')],
+    ...[
+      '-in',
+      path('young.csr'),
+      '-out',
+      path('young.pem'),
+      '-startdate',
+      when(begin),
+      '-enddate',
+      when(end),
+    ],
+  ]);
+  return await readFile(path('young.pem'), 'utf8');
+}

@@ -10,7 +10,7 @@ import type { Duplex } from 'node:stream';
 import { z } from 'zod';
 import { ComputeProcess } from '../support/compute-process';
 import { CLOUD, NOVA_CONF, NovaApi, waitFor } from '../support/nova-api';
-import { ALL_IN_ONE, run, waitForPing } from '../support/servers';
+import { ALL_IN_ONE, filesOf, run, waitForPing } from '../support/servers';
 
 const PROXY_PORT = 6083;
 const OPTIONS = `[serial_console]
@@ -93,6 +93,11 @@ describe('consoles', () => {
     return new URL(consoleSchema.parse(data).remote_console.url);
   }
 
+  async function loggedOutput(): Promise<string> {
+    const shown = await nova.action(id, { 'os-getConsoleOutput': { length: null } });
+    return z.object({ output: z.string() }).parse(shown).output;
+  }
+
   async function connectInfo(url: URL) {
     const token = url.searchParams.get('token') ?? '';
     return z
@@ -101,7 +106,7 @@ describe('consoles', () => {
   }
 
   // matrix: console.serial.interactive, console.serial.log
-  it('a serial one takes what is typed, through the proxy, and is logged all the same', async () => {
+  it('a serial one takes what is typed, through the proxy, and is logged all the same, in files that rotate', async () => {
     const url = await openConsole('serial', 'serial');
     const socket = await waitFor(
       () => openWebSocket(url).catch(() => null),
@@ -118,11 +123,20 @@ describe('consoles', () => {
       60_000,
       () => 'the guest does not answer on its serial console',
     );
+    expect(await loggedOutput()).toMatch(/tiny: Linux/);
+    // More than libvirt keeps in one file.
+    socket.write(frame('\ryes $(seq 200)|head -c 2100000;echo over-$((6*7))\r'));
     socket.destroy();
-    const { output } = z
-      .object({ output: z.string() })
-      .parse(await nova.action(id, { 'os-getConsoleOutput': { length: null } }));
-    expect(output).toMatch(/tiny: Linux/);
+    await waitFor(
+      async () => ((await loggedOutput()).includes('over-42') ? true : null),
+      180_000,
+      () => 'the guest does not get to the end of what it writes',
+    );
+    expect(await filesOf(id)).toContain('console.log.0');
+    // Nova shows 100 KiB, less what is no text: more than the newest file has.
+    const shown = (await loggedOutput()).length;
+    expect(shown).toBeGreaterThan(90 * 1024);
+    expect(shown).toBeLessThanOrEqual(100 * 1024);
   });
 
   it('a serial one is closed to whoever has no token', async () => {

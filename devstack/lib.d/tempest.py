@@ -101,6 +101,7 @@ def main():
                 "min_compute_nodes": "1",
             },
             "compute-feature-enabled": {
+                "resize": "true",
                 "live_migration": "false",
                 "cold_migration": "false",
                 "shelve_migrate": "false",

@@ -20,7 +20,7 @@ const CONFIG_FILE = join(CLOUD, 'etc', 'nova-compute.conf');
 const METRICS_URL = 'http://127.0.0.1:8790/metrics';
 const RUN_TIMEOUT_MS = 3 * 3600 * 1000;
 
-/** One configuration of tempest: devstack/lib.d/tempest.py says how they differ. */
+/** The configurations of tempest (devstack/lib.d/tempest.py says how they differ), and the image of their servers. */
 const KINDS = { api: 'tiny', guests: 'tiny-ssh' } as const;
 type Kind = keyof typeof KINDS;
 

@@ -9,7 +9,8 @@ import { z } from 'zod';
 import { CLOUD, NOVA_CONF, waitFor } from './nova-api';
 
 const MAIN = join(__dirname, '..', '..', 'dist', 'lib', 'main.js');
-const SIDECAR = 'http://127.0.0.1:8790';
+/** Where the sidecar listens unless the configuration says otherwise. */
+const SIDECAR = '127.0.0.1:8790';
 
 const bootsSchema = z.object({
   boots: z.array(
@@ -33,16 +34,23 @@ export type BootRecord = z.infer<typeof bootsSchema>['boots'][number];
 /** One run of prebake-compute. */
 export class ComputeProcess {
   /** Where its page and metrics are. */
-  readonly url = SIDECAR;
+  readonly url: string;
   private output = '';
 
-  private constructor(private readonly child: ChildProcess) {}
+  private constructor(
+    private readonly child: ChildProcess,
+    sidecar: string,
+  ) {
+    this.url = `http://${sidecar}`;
+  }
 
   /** Starts the service and waits until it takes requests. */
   static async start(
     options: {
       readonly configFiles?: readonly string[];
       readonly environment?: Readonly<Record<string, string>>;
+      /** What the configuration has as its `sidecar_listen`. */
+      readonly sidecar?: string;
     } = {},
   ): Promise<ComputeProcess> {
     const files = options.configFiles ?? [NOVA_CONF];
@@ -52,7 +60,7 @@ export class ComputeProcess {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.environment },
     });
-    const running = new ComputeProcess(child);
+    const running = new ComputeProcess(child, options.sidecar ?? SIDECAR);
     const take = (chunk: Buffer): void => {
       running.output = (running.output + chunk.toString()).slice(-20_000);
       log.write(chunk);
@@ -90,7 +98,7 @@ export class ComputeProcess {
   }
 
   async get(path: string): Promise<{ readonly status: number; readonly data: unknown }> {
-    const { status, data } = await axios.get<unknown>(`${SIDECAR}${path}`, {
+    const { status, data } = await axios.get<unknown>(`${this.url}${path}`, {
       proxy: false,
       timeout: 10_000,
       validateStatus: () => true,

@@ -31,6 +31,7 @@ remote_display_port_min = ${FIRST_VNC_PORT}
 remote_display_port_max = ${FIRST_VNC_PORT + VNC_PORTS - 1}
 `;
 const NAMESPACE = `set -e
+[ -z "$PREBAKE_TEST_HOSTNAME" ] || hostname "$PREBAKE_TEST_HOSTNAME"
 mkdir -p /run/libvirt; mount -t tmpfs tmpfs /run/libvirt
 mount --bind "$1/etc" /etc/libvirt; mount --bind "$1/lib" /var/lib/libvirt
 mount --bind "$1/cache" /var/cache/libvirt; mount --bind "$1/log" /var/log/libvirt
@@ -44,18 +45,20 @@ export class PrivateLibvirtd {
   private constructor(
     /** Scratch directory of this daemon, removed with it. */
     readonly directory: string,
+    private readonly hostname: string,
   ) {}
 
   /**
    * @param options.hook script that libvirtd calls for its guests
    * @param options.qemuAsRoot default true
+   * @param options.hostname what it calls its host, instead of what the machine does
    */
   static async start(
-    options: { readonly hook?: string; readonly qemuAsRoot?: boolean } = {},
+    options: { readonly hook?: string; readonly qemuAsRoot?: boolean; readonly hostname?: string } = {},
   ): Promise<PrivateLibvirtd> {
-    const libvirtd = new PrivateLibvirtd(await mkdtemp(join(tmpdir(), 'prebake-libvirtd-')));
+    const directory = await mkdtemp(join(tmpdir(), 'prebake-libvirtd-'));
+    const libvirtd = new PrivateLibvirtd(directory, options.hostname ?? '');
     try {
-      const { directory } = libvirtd;
       await chmod(directory, 0o755);
       await Promise.all(['lib', 'cache', 'log', 'run'].map((name) => mkdir(join(directory, name))));
       await cp('/etc/libvirt', join(directory, 'etc'), { recursive: true });
@@ -98,17 +101,15 @@ export class PrivateLibvirtd {
   async startDaemon(): Promise<void> {
     const script = join(this.directory, 'namespace.sh');
     if (this.logd === undefined) {
-      const args = ['-m', '--propagation', 'private', 'bash', script, this.directory];
+      const args = ['-m', '-u', '--propagation', 'private', 'bash', script, this.directory];
       this.logd = spawn(
         '/usr/bin/unshare',
         [...args, '/usr/sbin/virtlogd', '-p', join(this.directory, 'virtlogd.pid')],
-        {
-          stdio: 'ignore',
-        },
+        { stdio: 'ignore', env: { ...process.env, PREBAKE_TEST_HOSTNAME: this.hostname } },
       );
       await until('virtlogd', () => readFile(join(this.directory, 'virtlogd.pid')));
     }
-    const inside = ['-t', String(this.logd.pid), '-m', '--', '/usr/sbin/libvirtd'];
+    const inside = ['-t', String(this.logd.pid), '-m', '-u', '--', '/usr/sbin/libvirtd'];
     this.daemon = spawn('/usr/bin/nsenter', [...inside, '-p', join(this.directory, 'libvirtd.pid')], {
       stdio: 'ignore',
     });

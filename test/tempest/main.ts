@@ -189,8 +189,11 @@ async function main(): Promise<void> {
   );
   const reports: RunReport[] = [];
   for (const kind of kinds) {
-    say(`==> bake ${KINDS[kind]}`);
-    await bake(KINDS[kind], signal);
+    // The second is what servers are rebuilt with: without a µVM of its own the first of them boots cold.
+    for (const image of [KINDS[kind], `${KINDS[kind]}-alt`]) {
+      say(`==> bake ${image}`);
+      await bake(image, signal);
+    }
     say(`==> tempest, ${kind}`);
     reports.push(await runKind(kind, options, signal));
   }

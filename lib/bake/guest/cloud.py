@@ -107,7 +107,40 @@ def follow(sealed, newcomer):
     for name in newcomer.postponed:
         run('cloud-init', 'single', '--name', name, '--frequency', 'always')
     if sealed.timers:
-        run('systemctl', 'start', '--no-block', *sealed.timers)
+        quietly(start_timers, sealed.timers)
+
+
+def start_timers(timers):
+    """
+    As after a first boot: what is due counts from now. systemd counts from when a timer last ran out, which it keeps in a
+    stamp; without one, from when the timer was last started, and that was in the bake, weeks ago.
+    """
+    shown = run('systemctl', 'show', '-p', 'Id', '-p', 'Persistent', '-p', 'TimersCalendar', *timers)[1]
+    units = [dict(line.partition('=')[::2] for line in block.splitlines()) for block in shown.split('\n\n')]
+    passing = []
+    os.makedirs(os.path.dirname(stamp_of('')), exist_ok=True)
+    for unit in units:
+        if unit.get('TimersCalendar'):
+            put(stamp_of(unit['Id']), '')
+            if unit.get('Persistent') != 'yes':  # keeps no stamp, and reads one only if told to
+                passing.append(unit['Id'])
+    for name in passing:
+        os.makedirs(drop_in_of(name), exist_ok=True)
+        put(drop_in_of(name) + '/prebake.conf', '[Timer]\nPersistent=true\n')
+    if passing:
+        run('systemctl', 'daemon-reload')
+    run('systemctl', 'start', *timers)
+    for name in passing:
+        os.unlink(stamp_of(name))
+        shutil.rmtree(drop_in_of(name))
+
+
+def stamp_of(timer):
+    return '/var/lib/systemd/timers/stamp-' + timer
+
+
+def drop_in_of(unit):
+    return '/run/systemd/system/%s.d' % unit
 
 
 def quietly(work, *args):

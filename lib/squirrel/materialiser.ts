@@ -82,7 +82,8 @@ export class Materialiser {
 
   /** Reads written files back and compares them with the store; nothing written is fine. Returns problems. */
   async compare(manifest: UvmManifest): Promise<string[]> {
-    if ((await writtenInBoot(this.layout.written(manifest.key))) === undefined) return [];
+    // Those of an earlier bake under this key are still there when a process died before it removed them; nobody uses them.
+    if ((await readWritten(this.layout.written(manifest.key)))?.bakedAt !== manifest.bakedAt) return [];
     const problems: string[] = [];
     for (const file of UVM_FILES) {
       try {

@@ -1,5 +1,16 @@
 /** The cache of µVMs, on real files: what goes in comes out, damage is found by name, crashes leave nothing half done. */
-import { mkdtemp, open, readFile, readdir, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
+import {
+  mkdtemp,
+  open,
+  readFile,
+  readdir,
+  rename,
+  rm,
+  stat,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -155,6 +166,21 @@ test('a µVM baked anew replaces the old one, also where it was written out', as
   expect(await squirrel.quarantined(keyOf('a'))).toBeUndefined();
   const { ramPath } = await squirrel.materialise(keyOf('a'));
   expect((await readFile(ramPath)).equals(page('new'))).toBe(true);
+});
+
+test('written-out files of an earlier bake, left by a process that died, are no damage and not used', async () => {
+  await store(await makeDraft(directory, 'a', mixedPages(100, 1)));
+  await squirrel.materialise(keyOf('a'));
+  const written = join(cache, 'materialised', keyOf('a'));
+  const aside = join(directory, 'aside');
+  await rename(written, aside);
+  const ram = mixedPages(100, 2);
+  await store(await makeDraft(directory, 'a', ram));
+  await rename(aside, written);
+
+  expect((await squirrel.verify(keyOf('a'))).problems).toEqual([]);
+  const { ramPath } = await squirrel.materialise(keyOf('a'));
+  expect((await readFile(ramPath)).equals(Buffer.concat(ram))).toBe(true);
 });
 
 describe('damage', () => {

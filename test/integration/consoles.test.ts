@@ -126,6 +126,11 @@ describe('consoles', () => {
     expect(await loggedOutput()).toMatch(/tiny: Linux/);
     // More than libvirt keeps in one file.
     socket.write(frame('\ryes $(seq 200)|head -c 2100000;echo over-$((6*7))\r'));
+    await waitFor(
+      () => Promise.resolve(seen.includes('echo over-$((6*7))') ? true : null),
+      60_000,
+      () => 'the guest does not echo what it is to write',
+    );
     socket.destroy();
     await waitFor(
       async () => ((await loggedOutput()).includes('over-42') ? true : null),

@@ -2,6 +2,7 @@
 import type { RequestContext } from '../messaging';
 import { type Conductor, TaskLog, createObject } from '../objects';
 import type { AuditPeriod } from './audit-period';
+import { strtime } from '../python-time';
 
 /** Reads and writes of task logs. Every method rejects with RemoteError or MessagingTimeout of `lib/messaging`. */
 export class TaskLogs {
@@ -43,9 +44,4 @@ export class TaskLogs {
     log.update(outcome);
     await this.conductor.objectAction(context, log, 'end_task', [], {});
   }
-}
-
-/** A time as arguments of this object have it: `2026-01-02T03:04:05.000000`. */
-function strtime(date: Date): string {
-  return date.toISOString().replace('Z', '000');
 }

@@ -3,7 +3,13 @@
  * (nova/compute/manager.py, unshelve_instance). The image is used once, so that no µVM is made of it.
  */
 import { z } from 'zod';
-import type { ComputeDriver, ImageSpec, InstanceIdentity, SpawnOutcome } from '../../drivers/driver';
+import type {
+  ComputeDriver,
+  ImageSpec,
+  InstanceIdentity,
+  InstanceSpec,
+  SpawnOutcome,
+} from '../../drivers/driver';
 import type { Logger } from '../log';
 import type { RequestContext } from '../messaging';
 import { type Instance, novaTime } from '../objects';
@@ -46,6 +52,14 @@ export interface UnshelveParts {
   };
 }
 
+/** One server being brought up. */
+interface Spawning {
+  readonly spec: InstanceSpec;
+  readonly timeline: Timeline;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
 const imageSchema = z.looseObject({ id: z.string() });
 
 /** Takes servers from the shelf. */
@@ -71,8 +85,7 @@ export class Unshelve {
           launched_on: options.host,
         });
         await records.save(context, instance);
-        const timeline = new Timeline(requestTrace('unshelve', context));
-        await timeline.run(() => this.spawn(context, instance, image, timeline, log, signal));
+        await this.spawn(context, instance, image, log, signal);
       } catch (error) {
         await this.putBack(context, instance);
         throw error;
@@ -106,14 +119,16 @@ export class Unshelve {
     context: RequestContext,
     instance: Instance,
     image: ImageSpec,
-    timeline: Timeline,
     log: Logger,
     signal: AbortSignal,
   ): Promise<void> {
-    const { boots } = this.parts;
-    const boot = boots.begin({ instanceUuid: instance.uuid, imageId: image.id, timeline, log });
+    const timeline = new Timeline(requestTrace('unshelve', context));
+    const boot = this.parts.boots.begin({ instanceUuid: instance.uuid, imageId: image.id, timeline, log });
     try {
-      const outcome = await this.bringUp(context, instance, image, timeline, log, signal);
+      const spec = instanceSpec(instance, this.parts.options.instanceNameTemplate, image);
+      const outcome = await timeline.run(() =>
+        this.bringUp(context, instance, { spec, timeline, log, signal }),
+      );
       timeline.mark('active');
       boot.active(outcome);
     } catch (error) {
@@ -125,10 +140,7 @@ export class Unshelve {
   private async bringUp(
     context: RequestContext,
     instance: Instance,
-    image: ImageSpec,
-    timeline: Timeline,
-    log: Logger,
-    signal: AbortSignal,
+    { spec, timeline, log, signal }: Spawning,
   ): Promise<SpawnOutcome> {
     const { driver, records, networks, deviceTags, events, options } = this.parts;
     const network = await timeline.phase('neutron', () =>
@@ -147,7 +159,7 @@ export class Unshelve {
         });
       const tags = await deviceTags.tags(context, instance);
       return await driver.spawn({
-        instance: instanceSpec(instance, options.instanceNameTemplate, image),
+        instance: spec,
         template: { none: 'the image of a shelved server is used once' },
         network: Promise.resolve(network),
         identity: Promise.resolve(identity()),

@@ -2,7 +2,7 @@
 import { type ChannelModel, connect } from 'amqplib';
 import { z } from 'zod';
 import { describeError } from '../exceptions';
-import { type BrokerAddress, type BrokerHost, parseTransportUrl } from '../messaging';
+import { type BrokerAddress, type BrokerHost, connectOptions, parseTransportUrl } from '../messaging';
 import { type Check, fail, ok, warn } from './check';
 
 const CONNECT_TIMEOUT_MS = 8000;
@@ -23,17 +23,11 @@ function connectTo(
   address: BrokerAddress,
   tls: BrokerTls | undefined,
 ): Promise<ChannelModel> {
-  return connect(
-    {
-      protocol: address.tls || tls !== undefined ? 'amqps' : 'amqp',
-      hostname: host.hostname,
-      port: host.port,
-      username: host.username,
-      password: host.password,
-      vhost: address.virtualHost,
-    },
-    { timeout: CONNECT_TIMEOUT_MS, clientProperties: { connection_name: 'prebake doctor' }, ...tls },
-  );
+  return connect(connectOptions(address, host, tls !== undefined), {
+    timeout: CONNECT_TIMEOUT_MS,
+    clientProperties: { connection_name: 'prebake doctor' },
+    ...tls,
+  });
 }
 
 /** @param readTls undefined for a connection without TLS, unless the URL's scheme asks for it */

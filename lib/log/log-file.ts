@@ -24,8 +24,8 @@ export function openLogFile(path: string): LogFile {
   // Not being able to log (a full disk) is no reason to end; the next line is tried again.
   destination.on('error', () => undefined);
   const look = async (): Promise<void> => {
-    const { fd } = destination as unknown as { readonly fd: number };
-    if (fd < 0) return;
+    const fd: unknown = Reflect.get(destination, 'fd');
+    if (typeof fd !== 'number' || fd < 0) return;
     try {
       const [open, named] = await Promise.all([promisify(fstat)(fd), stat(path)]);
       if (open.ino === named.ino && open.dev === named.dev) return;

@@ -10,7 +10,7 @@ import { describeError } from '../exceptions';
 import { backOffMs } from './back-off';
 import { deferred, type Deferred } from './deferred';
 import { MessagingClosed } from './errors';
-import type { BrokerAddress, BrokerHost } from './transport-url';
+import { type BrokerAddress, type BrokerHost, connectOptions } from './transport-url';
 import type { TlsOptions } from './types';
 
 /** As oslo.messaging negotiates it. */
@@ -185,12 +185,7 @@ export class BrokerConnection {
     const [ca, cert, key] = await Promise.all([pem(tls?.caFile), pem(tls?.certFile), pem(tls?.keyFile)]);
     return connect(
       {
-        protocol: address.tls || tls !== null ? 'amqps' : 'amqp',
-        hostname: host.hostname,
-        port: host.port,
-        username: host.username,
-        password: host.password,
-        vhost: address.virtualHost,
+        ...connectOptions(address, host, tls !== null),
         heartbeat: heartbeatS,
         frameMax: FRAME_MAX_BYTES,
       },

@@ -12,7 +12,7 @@ export {
 export { Messaging } from './messaging';
 export { NotificationListener } from './notifications';
 export type { Notification, NotificationOptions } from './notifications';
-export { type BrokerAddress, type BrokerHost, parseTransportUrl } from './transport-url';
+export { type BrokerAddress, type BrokerHost, connectOptions, parseTransportUrl } from './transport-url';
 export type {
   CallOptions,
   CastOptions,

@@ -9,6 +9,7 @@ import { describeError } from '../exceptions';
 import type { RequestContext } from './context';
 import { encode, newId } from './envelope';
 import type { Publisher } from './publisher';
+import { pythonTime } from '../python-time';
 
 const EXCHANGE = 'nova';
 const DEADLINE_MS = 60_000;
@@ -51,9 +52,4 @@ export class Notifier {
       });
     }
   }
-}
-
-/** As Python's str() writes a datetime in UTC: `2026-01-02 03:04:05.678000`. */
-export function pythonTime(date: Date): string {
-  return date.toISOString().replace('T', ' ').replace('Z', '000');
 }

@@ -1,4 +1,5 @@
 /** Reading oslo's `transport_url`: several hosts, percent-encoded credentials, a virtual host. */
+import type { Options } from 'amqplib';
 import { z } from 'zod';
 import { TransportUrlError } from './errors';
 
@@ -16,6 +17,15 @@ export interface BrokerAddress {
   readonly virtualHost: string;
   /** At least one; tried in this order. */
   readonly hosts: readonly [BrokerHost, ...BrokerHost[]];
+}
+
+/** What amqplib connects with to one of the brokers. @param tls also where the URL does not ask for it */
+export function connectOptions(
+  { virtualHost, ...address }: BrokerAddress,
+  host: BrokerHost,
+  tls: boolean,
+): Options.Connect {
+  return { protocol: address.tls || tls ? 'amqps' : 'amqp', vhost: virtualHost, ...host };
 }
 
 const EXAMPLE = 'rabbit://user:password@host:5672,user:password@host2:5672/vhost';

@@ -111,7 +111,7 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   jest.restoreAllMocks();
-  for (const uuid of await host.driver.listInstanceUuids()) await host.driver.destroy({ uuid, name: '' });
+  await host.destroyServers();
 });
 afterAll(async () => {
   await host.stop();

@@ -1,11 +1,11 @@
 /** µVMs where libvirt runs QEMU as a user of its own, as Debian's does: baked, proven and started from, and none can write to them. */
-import { createHash } from 'node:crypto';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { execFile } from 'node:child_process';
 import type { UvmManifest } from '../../lib/squirrel';
+import { sha256Of } from '../support/sha256';
 import { hostnameOf, reportOf, UvmHost } from './support/uvm-host';
 
 const run = promisify(execFile);
@@ -28,22 +28,16 @@ beforeAll(async () => {
   manifest = await host.baker.bake(host.image);
 });
 afterEach(async () => {
-  for (const uuid of await host.driver.listInstanceUuids()) await host.driver.destroy({ uuid, name: '' });
+  await host.destroyServers();
 });
 afterAll(() => host.stop());
-
-async function sha256(path: string): Promise<string> {
-  return createHash('sha256')
-    .update(await readFile(path))
-    .digest('hex');
-}
 
 test("two servers of one µVM have memory of their own, which is their user's", async () => {
   expect(userInfo().uid).toBe(0);
   const { stdout } = await run('id', ['--user', 'libvirt-qemu']);
   const uid = Number(stdout);
   const { ramPath } = await host.squirrel.materialise(manifest.key);
-  const before = await sha256(ramPath);
+  const before = await sha256Of(ramPath);
   expect(await stat(ramPath)).toMatchObject({ uid: 0, mode: 0o100444 });
 
   const servers = [host.server(flavor), host.server(flavor)];
@@ -61,7 +55,7 @@ test("two servers of one µVM have memory of their own, which is their user's", 
   for (const directory of directories) {
     expect(await stat(join(memory, directory, 'ram-node0'))).toMatchObject({ uid, mode: 0o100600 });
   }
-  expect(await sha256(ramPath)).toBe(before);
+  expect(await sha256Of(ramPath)).toBe(before);
 
   for (const instance of servers) await host.driver.destroy(instance);
   expect(await readdir(memory)).toEqual([]);

@@ -1,7 +1,6 @@
 /**
  * A µVM's whole way on real parts: the tiny image is baked, and servers are started from it that share nothing but pages.
  */
-import { createHash } from 'node:crypto';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, readdir, stat } from 'node:fs/promises';
@@ -10,6 +9,7 @@ import { PowerState } from '../../drivers/driver';
 import type { BakeProgress } from '../../lib/bake';
 import type { NetworkInfo } from '../../lib/objects';
 import type { UvmManifest } from '../../lib/squirrel';
+import { sha256Of } from '../support/sha256';
 import { until } from './support/until';
 import { driverOf, hostnameOf, macOf, networkOf, reportOf, tapOf, UvmHost } from './support/uvm-host';
 
@@ -40,15 +40,9 @@ beforeAll(async () => {
   manifest = first;
 });
 afterEach(async () => {
-  for (const uuid of await host.driver.listInstanceUuids()) await host.driver.destroy({ uuid, name: '' });
+  await host.destroyServers();
 });
 afterAll(() => host.stop());
-
-async function sha256(path: string): Promise<string> {
-  return createHash('sha256')
-    .update(await readFile(path))
-    .digest('hex');
-}
 
 async function journalOf(uuid: string): Promise<unknown> {
   return JSON.parse(await readFile(join(host.instancesPath, uuid, 'prebake.json'), 'utf8')) as unknown;
@@ -68,7 +62,7 @@ test('a bake leaves a proven µVM and nothing else', async () => {
 test('two servers of one µVM are two servers, and the µVM stays as it was', async () => {
   const { driver } = host;
   const { ramPath } = await host.squirrel.materialise(manifest.key);
-  const before = await sha256(ramPath);
+  const before = await sha256Of(ramPath);
   const servers = [host.server(flavor), host.server(flavor)];
   const started = await Promise.all(
     servers.map(async (instance) => {
@@ -94,7 +88,7 @@ test('two servers of one µVM are two servers, and the µVM stays as it was', as
     randoms.add(who.get('random'));
   }
   expect(randoms.size).toBe(2);
-  expect(await sha256(ramPath)).toBe(before);
+  expect(await sha256Of(ramPath)).toBe(before);
 
   for (const instance of servers) {
     expect(await journalOf(instance.uuid)).toMatchObject({ step: 'done' });

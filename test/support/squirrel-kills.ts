@@ -3,17 +3,15 @@
  * acknowledged µVM whole, every other one whole or gone, and no file that belongs to nothing.
  */
 import { fork } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { createReadStream } from 'node:fs';
 import { appendFile, readdir, readFile, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import pino from 'pino';
 import { Squirrel } from '../../lib/squirrel';
 import { until } from '../functional/support/until';
 import { keyOf, UNLIMITED } from './squirrel';
+import { sha256Of } from './sha256';
 
 const NAMES = ['a', 'b', 'c'];
 const CHURN = join(__dirname, '../functional/support/squirrel-churn.ts');
@@ -124,7 +122,7 @@ async function inspect(
     const { problems } = await squirrel.verify(entry.key);
     expectThat(problems.length === 0, problems.join('; '));
     const { ramPath } = await squirrel.materialise(entry.key, { held: true });
-    const digest = await digestOf(ramPath);
+    const digest = await sha256Of(ramPath);
     expectThat(allowed.includes(digest), `µVM ${name} is another than was stored`);
     found.set(name, digest);
   }
@@ -144,10 +142,4 @@ async function inspect(
   }
   expectThat((await readdir(join(cache, 'staging'))).length === 0, 'staging is not empty');
   return found;
-}
-
-async function digestOf(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
-  return hash.digest('hex');
 }

@@ -9,8 +9,9 @@ import type { Messaging, RequestContext } from '../../messaging';
 import type { Instance } from '../../objects';
 import { type AuditPeriod, lastAuditPeriod } from '../audit-period';
 import { ACTION_NAMES } from './actions';
-import { imageUrl, legacyPayload, pythonTime } from './legacy';
+import { imageUrl, legacyPayload } from './legacy';
 import { existsPayload, versionedPayload } from './versioned';
+import { pythonTime } from '../../python-time';
 
 /** When in an operation. */
 export type Phase = 'start' | 'end' | 'error';

@@ -1,6 +1,7 @@
 /** Payloads of legacy notifications about servers (nova/notifications/base.py, info_from_instance): what Ceilometer reads. */
 import { faultFields } from '../faults';
 import { type Instance } from '../../objects';
+import { strtime } from '../../python-time';
 
 /** What a payload is made of besides the server. */
 export interface LegacyParts {
@@ -37,9 +38,9 @@ export function legacyPayload(instance: Instance, parts: LegacyParts): Record<st
     // Python's str() of a time, and Nova's own notation of the others.
     created_at:
       dateOf(instance, 'created_at')?.toISOString().replace('T', ' ').replace(/\..*/, '+00:00') ?? 'None',
-    terminated_at: strtime(dateOf(instance, 'terminated_at')),
-    deleted_at: strtime(dateOf(instance, 'deleted_at')),
-    launched_at: strtime(dateOf(instance, 'launched_at')),
+    terminated_at: timeOf(instance, 'terminated_at'),
+    deleted_at: timeOf(instance, 'deleted_at'),
+    launched_at: timeOf(instance, 'launched_at'),
     image_ref_url: imageUrl(imageRef, parts.glanceUrl),
     os_type: field(instance, 'os_type'),
     kernel_id: field(instance, 'kernel_id'),
@@ -82,17 +83,13 @@ function dateOf(instance: Instance, name: string): Date | null {
   return typeof value === 'string' ? new Date(value) : null;
 }
 
+/** Empty when the time has not come. */
+function timeOf(instance: Instance, name: string): string {
+  const date = dateOf(instance, name);
+  return date === null ? '' : strtime(date);
+}
+
 /** Where an image is; only its ID when only a user's catalogue would tell. */
 export function imageUrl(imageRef: string, glanceUrl: string | null): string {
   return glanceUrl === null ? imageRef : `${glanceUrl}/images/${imageRef}`;
-}
-
-/** Python's str() of a time without a zone: `2026-01-02 03:04:05`, with microseconds where there are any. */
-export function pythonTime(date: Date): string {
-  return date.toISOString().replace('T', ' ').replace('.000Z', '').replace('Z', '000');
-}
-
-/** `2026-01-02T03:04:05.000000` */
-function strtime(date: Date | null): string {
-  return date === null ? '' : date.toISOString().replace('Z', '000');
 }

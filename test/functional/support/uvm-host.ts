@@ -125,6 +125,10 @@ export class UvmHost {
     return new UvmHost(libvirtd, place, squirrel, driver, baker, templates);
   }
 
+  async destroyServers(): Promise<void> {
+    for (const uuid of await this.driver.listInstanceUuids()) await this.driver.destroy({ uuid, name: '' });
+  }
+
   async stop(): Promise<void> {
     await this.baker.close();
     await this.driver.close();

@@ -168,9 +168,6 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
       logger: logOf(logger, 'compute'),
     });
     started.push({ name: COMPUTE_SERVICE, close: () => service.stop() });
-    neutron
-      .prepare()
-      .catch((error: unknown) => logger.warn(`Neutron does not answer yet: ${describeError(error)}`));
     await service.start(signal);
     phase = 'up';
     await notifySystemd(logger, 'READY=1', `STATUS=serving host ${config.default.host}`);

@@ -345,6 +345,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     }),
     powerSync: new PowerSync({ driver, records, tracker, locks, logger }),
     networkCache,
+    neutron,
     scheduler,
     locks,
     topics: new RpcTopics(messaging, host, endpoints),

@@ -12,6 +12,7 @@ import type {
   SpawnRequest,
 } from '../../drivers/driver';
 import { PowerState } from '../../drivers/driver';
+import { allOrFirstFailure } from '../all-or-first-failure';
 import type { Templates } from '../bake';
 import { BuildAbortException, InstanceNotFound, describeError } from '../exceptions';
 import type { Logger } from '../log';
@@ -134,7 +135,7 @@ export class BuildAttempt {
     }
   }
 
-  /** The saves up to `spawning`, in Nova's order; Neutron is asked once the first has shown that the server is still ours. */
+  /** The saves up to `spawning`, in Nova's order; ports are made once the first has shown that the server is still ours. */
   private async allocateNetwork(): Promise<NetworkInfo> {
     const { records, networks, tracker, options, events } = this.parts;
     const { context, instance, request, saves } = this;
@@ -143,7 +144,7 @@ export class BuildAttempt {
       noteConfigDrive(instance, options.forceConfigDrive);
       await records.save(context, instance, [TaskState.SCHEDULING, null]);
     });
-    await saves.settled();
+    const ours = saves.settled();
     saves.push(async () => {
       instance.update({ host: options.host, node: tracker.nodeName, launched_on: options.host });
       await records.save(context, instance);
@@ -158,6 +159,7 @@ export class BuildAttempt {
       requestedNetworks: request.requestedNetworks,
       securityGroups: request.securityGroups,
       requester: context,
+      ours,
       signal: this.abort.signal,
     });
     this.plugging = new VifPlugging(events, instance.uuid, networkInfo, options.vifPlugging, this.log);
@@ -245,7 +247,6 @@ export class BuildAttempt {
     const active = networkInfo.map((vif) => ({ ...vif, active: true }));
     await this.timeline.phase('saves', async () => {
       await this.saves.settled();
-      await records.saveNetworkInfo(this.context, this.instance, active);
       this.instance.update({
         vm_state: VmState.ACTIVE,
         task_state: null,
@@ -253,7 +254,10 @@ export class BuildAttempt {
         launched_at: novaTime(new Date()),
       });
       noteMachineType(this.instance);
-      await records.save(this.context, this.instance, [TaskState.SPAWNING]);
+      await allOrFirstFailure([
+        records.saveNetworkInfo(this.context, this.instance, active),
+        records.save(this.context, this.instance, [TaskState.SPAWNING]),
+      ]);
     });
     tracker.track(this.instance);
     this.log.debug({ how: outcome.how }, 'active');

@@ -9,6 +9,7 @@ import { describeError } from '../exceptions';
 import type { Logger } from '../log';
 import { RequestContext } from '../messaging';
 import type { Conductor, Service } from '../objects';
+import type { Neutron } from '../openstack';
 import type { HostRecords } from './host-records';
 import type { Housekeeping } from './housekeeping';
 import type { InstanceLocks } from './instance-locks';
@@ -30,6 +31,7 @@ import type { UsageAudit } from './usage-audit';
 const CONDUCTOR_RETRY_MS = 1_000;
 const SCHEDULER_SYNC_MS = 120_000;
 const RECLAIM_MS = 60_000;
+const PREPARE_NEUTRON_MS = 60_000;
 const CONFIRM_MS = 60_000;
 /** The longest that a timer can be set to. */
 const FOR_EVER_MS = 2 ** 31 - 1;
@@ -50,6 +52,7 @@ export interface ComputeServiceParts {
   readonly usageAudit: UsageAudit;
   readonly powerSync: PowerSync;
   readonly networkCache: NetworkCache;
+  readonly neutron: Pick<Neutron, 'prepare'>;
   readonly scheduler: SchedulerNews;
   readonly locks: InstanceLocks;
   readonly topics: RpcTopics;
@@ -79,8 +82,12 @@ export class ComputeService {
 
   /** Resolves when the host is up and takes requests. @throws what the driver's initHost throws */
   async start(signal: AbortSignal): Promise<void> {
-    const { config, driver, hosts, instances, tracker, recovery, powerSync, topics, logger } = this.parts;
+    const { config, driver, hosts, instances, tracker, recovery, powerSync, neutron, topics, logger } =
+      this.parts;
     const context = RequestContext.admin();
+    neutron
+      .prepare()
+      .catch((error: unknown) => logger.warn(`Neutron does not answer yet: ${describeError(error)}`));
     await this.waitForConductor(context, signal);
     await driver.initHost();
     const version = await this.deployedVersion(context);
@@ -130,7 +137,7 @@ export class ComputeService {
   }
 
   private startPeriodic(service: Service): void {
-    const { config, hosts, tracker, instances, scheduler, powerSync, softDelete } = this.parts;
+    const { config, hosts, tracker, instances, scheduler, powerSync, softDelete, neutron } = this.parts;
     const {
       reportIntervalMs,
       updateResourcesIntervalMs,
@@ -146,6 +153,11 @@ export class ComputeService {
       name: 'follow-release',
       intervalMs: config.default.serviceDownTime * 1000,
       run: () => this.followRelease(service),
+    });
+    this.periodic.start({
+      name: 'prepare-neutron',
+      intervalMs: PREPARE_NEUTRON_MS,
+      run: () => neutron.prepare(),
     });
     this.periodic.start({
       name: 'update-resources',

@@ -4,6 +4,7 @@
  */
 import type { Logger } from 'pino';
 import { z } from 'zod';
+import { describeError } from '../exceptions';
 import { UnexpectedAnswer } from './errors';
 import type { AuthOptions, EndpointOptions } from './options';
 import {
@@ -57,12 +58,17 @@ type Catalogue = z.infer<typeof TokenAnswer>['token']['catalog'];
 interface Grant {
   readonly token: string;
   readonly expiresAtMs: number;
+  /** From then on another one is got while this one is still used. */
+  readonly renewAtMs: number;
   readonly catalogue: Catalogue;
 }
 
 const DEFAULT_TIMEOUT_MS = 60_000;
-/** A token is renewed this long before its end, so that it does not run out on its way. */
+/** A token is not used any more this long before its end, so that it does not run out on its way. */
 const RENEWAL_MARGIN_MS = 120_000;
+/** Longest time before its end, and part of its life, that a token is renewed ahead of need. */
+const RENEWAL_AHEAD_MS = 900_000;
+const RENEWAL_AHEAD_PART = 4;
 const DEFAULT_INTERFACES = ['internal', 'public'];
 
 /** No endpoint of the catalogue fits. */
@@ -183,8 +189,18 @@ export class KeystoneSession {
   }
 
   private async authenticated(): Promise<Grant> {
-    if (this.grant !== undefined && this.grant.expiresAtMs - RENEWAL_MARGIN_MS > Date.now())
-      return this.grant;
+    const { grant } = this;
+    const nowMs = Date.now();
+    if (grant === undefined || grant.expiresAtMs - RENEWAL_MARGIN_MS <= nowMs) return this.renewed();
+    if (grant.renewAtMs <= nowMs) {
+      this.renewed().catch((error: unknown) =>
+        this.logger.debug(`a token is not renewed yet: ${describeError(error)}`),
+      );
+    }
+    return grant;
+  }
+
+  private renewed(): Promise<Grant> {
     this.pending ??= this.authenticate().finally(() => {
       this.pending = undefined;
     });
@@ -209,7 +225,9 @@ export class KeystoneSession {
       throw new UnexpectedAnswer('POST', publicUrl(url), 'there is no X-Subject-Token');
     if (!parsed.success) throw new UnexpectedAnswer('POST', publicUrl(url), z.prettifyError(parsed.error));
     const { catalog: catalogue, expires_at: expiresAt } = parsed.data.token;
-    this.grant = { token, expiresAtMs: Date.parse(expiresAt), catalogue };
+    const expiresAtMs = Date.parse(expiresAt);
+    const aheadMs = Math.min(RENEWAL_AHEAD_MS, (expiresAtMs - Date.now()) / RENEWAL_AHEAD_PART);
+    this.grant = { token, expiresAtMs, renewAtMs: expiresAtMs - aheadMs, catalogue };
     return this.grant;
   }
 }

@@ -125,24 +125,30 @@ export class Neutron {
     return answer.auto_allocated_topology.id;
   }
 
-  /** Logs in and learns what Neutron can do, so that the first server does not have to wait for it. */
+  /**
+   * Is logged in, and knows what Neutron can do, so that no server has to wait for it. Called again from time to time it
+   * renews both before they are out of date.
+   */
   async prepare(): Promise<void> {
+    await this.client.logIn();
     await this.hasExtension('');
   }
 
   /** Whether an extension is loaded, by its alias. */
   async hasExtension(alias: string): Promise<boolean> {
-    if (
-      this.knownExtensions === undefined ||
-      this.knownExtensions.atMs + EXTENSIONS_MAX_AGE_MS < Date.now()
-    ) {
-      const names = this.readExtensions();
-      this.knownExtensions = { names, atMs: Date.now() };
-      names.catch(() => {
-        this.knownExtensions = undefined;
-      });
+    const known = this.knownExtensions;
+    if (known !== undefined && known.atMs + EXTENSIONS_MAX_AGE_MS > Date.now()) {
+      return (await known.names).has(alias);
     }
-    return (await this.knownExtensions.names).has(alias);
+    const names = this.readExtensions();
+    const atMs = Date.now();
+    // What was known is good enough until it is known anew.
+    this.knownExtensions = { names: known?.names ?? names, atMs };
+    names.then(
+      () => (this.knownExtensions = { names, atMs }),
+      () => (this.knownExtensions = known),
+    );
+    return (await (known?.names ?? names)).has(alias);
   }
 
   private async readExtensions(): Promise<ReadonlySet<string>> {

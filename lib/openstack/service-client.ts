@@ -15,6 +15,11 @@ export class ServiceClient {
   ) {}
 
   /** The same service in the name of the user whose token this is. */
+  /** Is logged in, with a token that lasts. */
+  async logIn(): Promise<void> {
+    await this.session.token();
+  }
+
   asUser(userToken: string): ServiceClient {
     return new ServiceClient(this.session, this.serviceType, this.endpoint, userToken);
   }

@@ -60,6 +60,22 @@ test('renews a token before it runs out', async () => {
   await expect(session.token()).resolves.toBe('token-2');
 });
 
+test('renews a token ahead of need, while the old one is still used', async () => {
+  await start(() => undefined);
+  cloud.tokenLifeS = 3600;
+  await session.token();
+  const renewAtMs = Date.now() + 3600_000 - 15 * 60_000;
+  const clock = jest.spyOn(Date, 'now').mockReturnValue(renewAtMs + 1000);
+  try {
+    await expect(session.token()).resolves.toBe('token-1');
+    while ((await session.token()) === 'token-1') await new Promise((resolve) => setImmediate(resolve));
+    await expect(session.token()).resolves.toBe('token-2');
+  } finally {
+    clock.mockRestore();
+  }
+  expect(cloud.seen).toHaveLength(2);
+});
+
 test('authenticates again when a token is refused, and only once', async () => {
   let accepted = 'token-2';
   await start(({ path, headers }) =>

@@ -142,6 +142,34 @@ describe('allocation', () => {
     expect(info).toMatchObject([{ id: 'port-1', type: 'bridge', active: false, preserve_on_delete: false }]);
   });
 
+  test('looks around, but makes nothing, before the server is known to be ours', async () => {
+    const calls = (): string[] => cloud.calls.filter((call) => !call.endsWith('/extensions'));
+    let confirm = (): void => undefined;
+    const ours = new Promise<void>((resolve) => {
+      confirm = resolve;
+    });
+    const allocation = networks.allocate(request([{ network_id: NETWORK }], { ours }));
+    while (calls().length === 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(calls()).toEqual(['GET /v2.0/networks']);
+    confirm();
+    await allocation;
+    expect(writes()).toHaveLength(1);
+    const lost = new Error('the server is gone');
+    await expect(
+      networks.allocate(request([{ network_id: NETWORK }], { ours: Promise.reject(lost) })),
+    ).rejects.toBe(lost);
+    expect(writes()).toHaveLength(1);
+  });
+
+  test("asks for floating IPs of the user's ports only: new ones have none", async () => {
+    await networks.allocate(request([{ network_id: NETWORK }]));
+    expect(cloud.calls).not.toContain('GET /v2.0/floatingips');
+    userPort('mine');
+    await networks.allocate(request([{ network_id: NETWORK }, { port_id: 'mine' }]));
+    const asked = cloud.seen.filter(({ path }) => path === '/v2.0/floatingips');
+    expect(asked.map(({ query }) => query.getAll('port_id'))).toEqual([['mine']]);
+  });
+
   test('keeps the order that was asked for, ports of the user among new ones', async () => {
     network('second');
     const profile = { trusted: true };
@@ -244,6 +272,22 @@ test('what Neutron can do is learned ahead of the first server', async () => {
   await neutron.hasExtension('dns-integration');
   expect(cloud.calls).toEqual(['GET /v2.0/extensions']);
   expect(cloud.seen).toHaveLength(calls);
+});
+
+test('what Neutron can do is learned again while the old answer is still good enough', async () => {
+  const neutron = new Neutron(session);
+  tables.extensions = [{ alias: 'old' }];
+  await neutron.prepare();
+  tables.extensions = [{ alias: 'new' }];
+  const clock = jest.spyOn(Date, 'now').mockReturnValue(Date.now() + 601_000);
+  try {
+    await expect(neutron.hasExtension('old')).resolves.toBe(true);
+    while (!(await neutron.hasExtension('new'))) await new Promise((resolve) => setImmediate(resolve));
+    await expect(neutron.hasExtension('old')).resolves.toBe(false);
+  } finally {
+    clock.mockRestore();
+  }
+  expect(cloud.calls).toEqual(['GET /v2.0/extensions', 'GET /v2.0/extensions']);
 });
 
 describe('a failed allocation', () => {

@@ -42,6 +42,8 @@ export interface AllocationRequest {
   readonly securityGroups: readonly string[];
   /** Without it networks are looked for in this service's name, and external ones are refused. */
   readonly requester?: Requester;
+  /** Nothing is made or changed before this resolves; what is there is looked at meanwhile. */
+  readonly ours?: Promise<void>;
   readonly signal: AbortSignal;
 }
 
@@ -77,6 +79,7 @@ export class ServerNetworks {
    * @throws PortBindingFailed, PortNotFound, PortInUse, NetworkNotFound and the exceptions of this folder
    */
   async allocate(request: AllocationRequest): Promise<NetworkInfo> {
+    request.ours?.catch(() => undefined);
     const visible = this.inNameOf(request.requester?.authToken ?? null);
     const requested = requestedNetworks(request.requestedNetworks);
     const selection: SelectionRequest = { ...request, isAdmin: request.requester?.isAdmin ?? false };
@@ -84,6 +87,7 @@ export class ServerNetworks {
     if (nics.length === 0) return [];
     const groupIds = await securityGroupIds(this.neutron, request.securityGroups, selection);
     requireSecurityGroupsFit(nics, groupIds);
+    await request.ours;
 
     const surroundings = this.surroundings(nics.map(({ network }) => network.id));
     surroundings.catch(() => undefined);
@@ -96,7 +100,8 @@ export class ServerNetworks {
         if (attempt.status === 'rejected') throw attempt.reason;
         return attempt.value;
       });
-      return await this.describe(ports, new Set(requestedPortIds(requested)), await surroundings);
+      const own = requestedPortIds(requested);
+      return await this.describe(ports, new Set(own), own, await surroundings);
     } catch (error) {
       await this.undo(request);
       throw error;
@@ -124,6 +129,7 @@ export class ServerNetworks {
       const [vif] = await this.describe(
         [port],
         new Set(preserved),
+        preserved,
         await this.surroundings([nic.network.id]),
       );
       return vif ?? null;
@@ -274,15 +280,18 @@ export class ServerNetworks {
     const preserved = previous.filter((vif) => vif.preserve_on_delete).map((vif) => vif.id);
     const ports = [...known, ...added];
     const around = await this.surroundings(ports.map((port) => port.network_id));
-    return this.describe(ports, new Set(preserved), around);
+    const ids = ports.map(({ id }) => id);
+    return this.describe(ports, new Set(preserved), ids, around);
   }
 
   private async describe(
     ports: readonly NeutronPort[],
     preservedPortIds: ReadonlySet<string>,
+    /** Ports that may have floating IPs: one that was just made has none. */
+    olderPortIds: readonly string[],
     around: Pick<NetworkRecords, 'networks' | 'subnets' | 'dhcpPorts'>,
   ): Promise<NetworkInfo> {
-    const floatingIps = await this.neutron.listFloatingIps({ port_id: ports.map((port) => port.id) });
+    const floatingIps = await this.neutron.listFloatingIps({ port_id: olderPortIds });
     return buildNetworkInfo({ ports, preservedPortIds, floatingIps, ...around });
   }
 

@@ -21,11 +21,9 @@ export async function readConsoleLog(path: string, tailLines: number | null): Pr
   return tailLines === null ? text : lastLines(text, tailLines);
 }
 
+/** As Nova counts them: the empty rest after the last line feed is one (nova/compute/manager.py, _tail_log). */
 function lastLines(text: string, count: number): string {
-  if (count <= 0) return '';
-  const lines = text.split('\n');
-  // A line that is ended does not begin another one.
-  return lines.slice(lines.at(-1) === '' ? -count - 1 : -count).join('\n');
+  return count <= 0 ? '' : text.split('\n').slice(-count).join('\n');
 }
 
 async function lastBytes(path: string, count: number): Promise<Buffer | null> {

@@ -108,7 +108,7 @@ describe('console log', () => {
     await writeFile(`${path}.0`, 'one\ntwo\n');
     await writeFile(path, 'three\nfour\n');
     expect(await readConsoleLog(path, null)).toBe('one\ntwo\nthree\nfour\n');
-    expect(await readConsoleLog(path, 3)).toBe('two\nthree\nfour\n');
+    expect(await readConsoleLog(path, 3)).toBe('three\nfour\n');
     await writeFile(path, 'three\nfour');
     expect(await readConsoleLog(path, 1)).toBe('four');
     expect(await readConsoleLog(path, 0)).toBe('');

@@ -67,7 +67,10 @@ function world(
       buildFailed: note('counted as failed', undefined),
     },
     networks: {
-      allocate: () => Promise.resolve(NETWORK),
+      allocate: async ({ ours }) => {
+        await ours;
+        return NETWORK;
+      },
       deallocate: note('ports deleted', Promise.resolve()),
     },
     placement: { deleteAllocations: note('allocations deleted', Promise.resolve(true)) },

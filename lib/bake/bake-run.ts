@@ -1,11 +1,13 @@
 /** One bake from the first boot of the image to the proof of its µVM. Leaves nothing but the µVM, also when it fails. */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ImageSpec, TemplateDriver, TemplateGuest, UvmPlatform } from '../../drivers/driver';
 import { describeError } from '../exceptions';
 import type { Squirrel, UvmManifest } from '../squirrel';
 import { bakeDriveFiles, GATE_VERSION } from './bake-drive';
 import { GateClient } from './gate';
+import { GateClosed } from './gate-errors';
 import { proveUvm } from './proof';
 
 /** The steps of a bake, in order. */
@@ -28,6 +30,8 @@ export interface BakeRun {
 }
 
 const CONNECT_TIMEOUT_MS = 30_000;
+/** In which libvirt tells that a guest has ended, once its channel is closed. */
+const END_NEWS_MS = 5_000;
 
 /** Rejects with the signal's reason when aborted, and with whatever a step failed with otherwise. */
 export async function runBake(run: BakeRun): Promise<UvmManifest> {
@@ -99,13 +103,13 @@ async function bootAndCapture(
     const { ended } = guest;
     const call = { timeoutMs: run.guestTimeoutMs, signal };
     gate = await GateClient.connect(guest.gateSocketPath, { deadlineMs: CONNECT_TIMEOUT_MS, signal });
-    const hello = await Promise.race([gate.waitHello(call), ended]);
+    const hello = await unlessEnded(gate.waitHello(call), ended);
     if (hello.gate !== GATE_VERSION) throw new Error(`the guest runs another gate (${hello.gate})`);
     report('unplug');
     await guest.detachBakeDevices();
     // After the unplugging: its last step freezes the daemons that would react to it.
     report('seal');
-    await Promise.race([gate.seal(call), ended]);
+    await unlessEnded(gate.seal(call), ended);
     report('capture');
     await guest.capture(files.state);
   } catch (error) {
@@ -114,5 +118,19 @@ async function bootAndCapture(
   } finally {
     gate?.close();
     await guest?.destroy();
+  }
+}
+
+/**
+ * What the gate answers, or why the guest came to its end instead. QEMU closes the channel before libvirt tells of that, so a
+ * closed channel alone is not yet the reason.
+ */
+async function unlessEnded<T>(answer: Promise<T>, ended: Promise<never>): Promise<T> {
+  try {
+    return await Promise.race([answer, ended]);
+  } catch (error) {
+    if (error instanceof GateClosed)
+      await Promise.race([ended, delay(END_NEWS_MS, undefined, { ref: false })]);
+    throw error;
   }
 }

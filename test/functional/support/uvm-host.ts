@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { execFile } from 'node:child_process';
 import { chmod, copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import pino from 'pino';
 import type {
@@ -31,7 +31,7 @@ const IMAGES = join(process.env['PREBAKE_CLOUD'] ?? '/srv/prebake-cloud', 'image
 const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'silent' });
 
 export interface UvmHostOptions {
-  /** File name in the images of the test cloud. */
+  /** File name in the images of the test cloud, or a path. */
   readonly imageFile: string;
   readonly baseMemoryMb: number;
   readonly bakeTimeoutS: number;
@@ -70,7 +70,7 @@ export function driverOf({ directory, uri, options }: UvmHostPlace): LibvirtDriv
       vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
       ...OTHER_CONSOLES,
     },
-    glance: { download: (_id, toPath) => copyFile(join(IMAGES, options.imageFile), toPath) },
+    glance: { download: (_id, toPath) => copyFile(resolve(IMAGES, options.imageFile), toPath) },
     logger,
     uvm: (parts) =>
       new LibvirtUvmEngine(parts, {

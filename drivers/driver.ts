@@ -42,6 +42,16 @@ export interface ImageSpec {
   /** MD5 as Glance's `checksum`, null for images that have none. */
   readonly checksum: string | null;
   readonly properties: Readonly<Record<string, string>>;
+  /** For an image that is fetched for a server; without it, the service fetches it by itself. */
+  readonly trust?: ImageTrust;
+}
+
+/** What a server asks of the signature of its image (nova/objects/trusted_certs.py). */
+export interface ImageTrust {
+  /** Certificates to trust, by their IDs in the key manager; empty leaves it to the operator's options. */
+  readonly certificateIds: readonly string[];
+  /** In whose name certificates are read; prints nothing of the token. */
+  readonly requester: { readonly authToken: string | null };
 }
 
 /** A server as the driver needs it. */

@@ -50,8 +50,10 @@ export class ImageUnacceptable extends NovaException {}
 export class FlavorDiskSmallerThanImage extends NovaException {}
 /** The image wants more memory than the flavor has. */
 export class FlavorMemoryTooSmall extends NovaException {}
-/** The downloaded image does not have the checksum Glance promised. */
+/** The downloaded image does not have the checksum Glance promised, or its signature does not hold or cannot be verified. */
 export class SignatureVerificationError extends NovaException {}
+/** The certificate that an image was signed with does not go back to trusted ones. */
+export class CertificateValidationFailed extends NovaException {}
 /** libvirtd cannot be reached. */
 export class HypervisorUnavailable extends NovaException {}
 /** A network interface could not be plugged in time or at all. */

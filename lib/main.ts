@@ -49,7 +49,7 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
   };
   try {
     closing('tracing', await startTracing(config, logOf(logger, 'tracing')));
-    const { glance, neutron, placement } = createClients(config, logOf(logger, 'openstack'));
+    const { glance, images, neutron, placement } = createClients(config, logOf(logger, 'openstack'));
     const squirrel = closing(
       'squirrel',
       await Squirrel.open(squirrelOptions(config, logOf(logger, 'squirrel'))),
@@ -60,7 +60,7 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
       'driver',
       LibvirtDriver.create({
         config,
-        glance,
+        glance: images,
         logger: logOf(logger, 'libvirt'),
         uvm: (parts) => new LibvirtUvmEngine(parts, uvmSettings),
       }),

@@ -17,7 +17,10 @@ SERVICES = (
     ("neutron", "network", "http://127.0.0.1:9696"),
     ("nova", "compute", "http://127.0.0.1:8774/v2.1"),
 )
-EXTRAS = {"swift": ("swift", "object-store", "http://127.0.0.1:8080/v1/AUTH_%(project_id)s")}
+EXTRAS = {
+    "swift": ("swift", "object-store", "http://127.0.0.1:8080/v1/AUTH_%(project_id)s"),
+    "barbican": ("barbican", "key-manager", "http://127.0.0.1:9311"),
+}
 
 
 def ensure(manager, name, **fields):

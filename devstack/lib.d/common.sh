@@ -106,7 +106,7 @@ put() {
 load_secrets() {
   local name
   [ -e "$ETC/secrets" ] || install -m 600 /dev/null "$ETC/secrets"
-  for name in ADMIN SERVICE DATABASE RABBIT METADATA DASHBOARD; do
+  for name in ADMIN SERVICE DATABASE RABBIT METADATA DASHBOARD BARBICAN; do
     grep -q "^${name}_PASSWORD=" "$ETC/secrets" ||
       printf '%s_PASSWORD=%s\n' "$name" "$(openssl rand -hex 16)" >>"$ETC/secrets"
   done

@@ -134,6 +134,9 @@ config_file = /etc/glance/glance-api-paste.ini
 [oslo_policy]
 enforce_scope = false
 enforce_new_defaults = false
+# Glance verifies the signature of an image that has one when it is uploaded.
+[barbican]
+auth_endpoint = http://$IP:5000/v3
 $(config_authtoken glance)
 X
 }

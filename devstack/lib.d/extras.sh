@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What 'up --with' adds: Horizon, tempest and its configuration, an object store, a stock nova-compute.
-# Once asked for, an extra belongs to this cloud until it is wiped. Sourced by all-in-one.
+# What 'up --with' adds: Horizon, tempest and its configuration, an object store, a key manager,
+# a stock nova-compute. Once asked for, an extra belongs to this cloud until it is wiped. Sourced by all-in-one.
 
-KNOWN_EXTRAS='horizon tempest swift nova-compute'
+KNOWN_EXTRAS='horizon tempest swift barbican nova-compute'
 DASHBOARD=/etc/openstack-dashboard/local_settings.d/_9999_prebake.py
 
 # remember_extras A,B,C
@@ -28,6 +28,7 @@ extra_services() {
     case $extra in
       horizon) echo horizon ;;
       swift) printf '%s\n' "${SWIFT[@]}" ;;
+      barbican) echo barbican ;;
       nova-compute) printf '%s\n' "${STOCK_HYPERVISOR[@]}" neutron-linuxbridge-stock nova-compute ;;
     esac
   done
@@ -108,6 +109,7 @@ config_extras() {
     case $extra in
       horizon) config_horizon || return ;;
       swift) config_swift || return ;;
+      barbican) config_barbican || return ;;
       nova-compute) config_stock_compute || return ;;
     esac
   done
@@ -141,6 +143,7 @@ start_extras() {
   mapfile -t services < <(extra_services)
   # A compute service that finds no libvirtd when it starts gives up.
   [[ " ${services[*]} " != *' libvirtd-stock '* ]] || start_services "${STOCK_HYPERVISOR[@]}" || return
+  [ ! -e "$LIB/stamps/with-barbican" ] || step 'schema barbican' schema_barbican || return
   [ "${#services[@]}" -eq 0 ] || start_services "${services[@]}" || return
   [ ! -e "$LIB/stamps/with-tempest" ] || step tempest.conf config_tempest
 }

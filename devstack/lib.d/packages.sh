@@ -10,11 +10,12 @@ PACKAGES=(
   python3-openstackclient python3-openstacksdk python3-pymysql python3-memcache
   qemu-system-x86 qemu-utils ovmf openvswitch-switch libvirt-daemon-system libvirt-clients genisoimage
   mmdebstrap extlinux syslinux-common busybox-static cpio fdisk kmod e2fsprogs xfsprogs
-  curl iproute2 iputils-ping openssh-client procps openssl strace faketime
+  curl iproute2 iputils-ping openssh-client procps openssl strace faketime swtpm swtpm-tools
 )
 PACKAGES_HORIZON=(openstack-dashboard)
 PACKAGES_TEMPEST=(tempest)
 PACKAGES_SWIFT=(swift-proxy swift-account swift-container swift-object)
+PACKAGES_BARBICAN=(barbican-api)
 PACKAGES_NOVA_COMPUTE=(nova-compute nova-compute-kvm)
 
 POLICY=/usr/sbin/policy-rc.d
@@ -27,6 +28,7 @@ missing_packages() {
       horizon) wanted+=("${PACKAGES_HORIZON[@]}") ;;
       tempest) wanted+=("${PACKAGES_TEMPEST[@]}") ;;
       swift) wanted+=("${PACKAGES_SWIFT[@]}") ;;
+      barbican) wanted+=("${PACKAGES_BARBICAN[@]}") ;;
       nova-compute) wanted+=("${PACKAGES_NOVA_COMPUTE[@]}") ;;
     esac
   done
@@ -48,10 +50,10 @@ keystone keystone/configure_db boolean false
 keystone keystone/create-admin-tenant boolean false
 keystone keystone/register-endpoint boolean false
 X
-  for package in glance placement neutron nova; do
+  for package in glance placement neutron nova barbican; do
     printf '%s-common %s/configure_db boolean false\n' "$package" "$package"
   done | debconf-set-selections
-  for package in glance-api:glance placement-api:placement neutron-server:neutron neutron-api:neutron nova-api:nova; do
+  for package in glance-api:glance placement-api:placement neutron-server:neutron neutron-api:neutron nova-api:nova barbican-api:barbican; do
     printf '%s %s/register-endpoint boolean false\n' "${package%:*}" "${package#*:}"
   done | debconf-set-selections
 }

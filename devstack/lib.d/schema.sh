@@ -21,16 +21,21 @@ broker_control() {
     env -i "${environment[@]}" /usr/lib/rabbitmq/bin/rabbitmqctl -q "$@"
 }
 
+# make_database NAME : with a user of the same name, up to the first underscore.
+make_database() {
+  local user=${1%%_*}
+  sql <<<"CREATE DATABASE IF NOT EXISTS $1 CHARACTER SET utf8mb3;
+CREATE USER IF NOT EXISTS '$user'@'$IP' IDENTIFIED BY '$DATABASE_PASSWORD';
+GRANT ALL ON $1.* TO '$user'@'$IP';"
+}
+
 make_databases() {
   stamped databases 1 && return
-  local database user statements=''
+  local database
   for database in keystone glance placement neutron nova_api nova nova_cell0; do
-    user=${database%%_*}
-    statements+="CREATE DATABASE IF NOT EXISTS $database CHARACTER SET utf8mb3;
-CREATE USER IF NOT EXISTS '$user'@'$IP' IDENTIFIED BY '$DATABASE_PASSWORD';
-GRANT ALL ON $database.* TO '$user'@'$IP';"
+    make_database "$database" || return
   done
-  sql <<<"$statements" && stamp databases 1
+  stamp databases 1
 }
 
 make_broker_accounts() {

@@ -10,7 +10,7 @@ AGENTS=(neutron-linuxbridge neutron-dhcp)
 
 declare -A PORTS=([mariadb]=3306 [memcached]=11211 [epmd]=4369 [rabbitmq]='5672 25672' [keystone]=5000
   [glance-api]=9292 [placement]=8778 [neutron-server]=9696 [nova-api]=8774 [nova-novncproxy]=6080 [horizon]=8088
-  [prebake-compute]=8790 [swift-proxy]=8080 [swift-account]=6202 [swift-container]=6201 [swift-object]=6200)
+  [prebake-compute]=8790 [barbican]=9311 [swift-proxy]=8080 [swift-account]=6202 [swift-container]=6201 [swift-object]=6200)
 
 # A daemon older than one of these files is started again by up.
 declare -A SETTINGS=([mariadb]="my.cnf" [rabbitmq]="rabbitmq/rabbitmq.conf" [libvirtd]="libvirtd.conf qemu.conf"
@@ -18,7 +18,8 @@ declare -A SETTINGS=([mariadb]="my.cnf" [rabbitmq]="rabbitmq/rabbitmq.conf" [lib
   [neutron-server]="neutron.conf ml2.ini" [nova-conductor]="nova.conf" [nova-scheduler]="nova.conf"
   [nova-api]="nova.conf" [nova-novncproxy]="nova.conf" [neutron-linuxbridge]="neutron.conf ml2.ini linuxbridge.ini"
   [neutron-dhcp]="neutron.conf dhcp.ini" [nova-compute]="stock-compute.conf" [libvirtd-stock]="libvirtd.conf qemu.conf"
-  [neutron-linuxbridge-stock]="neutron.conf ml2.ini stock-linuxbridge.ini" [swift-proxy]="swift/proxy-server.conf")
+  [neutron-linuxbridge-stock]="neutron.conf ml2.ini stock-linuxbridge.ini" [swift-proxy]="swift/proxy-server.conf"
+  [barbican]="barbican/.barbican/barbican.conf")
 
 # The services of this cloud: those of an extra once it has been asked for.
 # The compute service of this host, ours or the stock one in its place, belongs to it while it runs: up does not
@@ -132,6 +133,7 @@ launch_service() {
     virtlogd-stock | libvirtd-stock | nova-compute) launch_stock "$1" ;;
     horizon) launch_horizon ;;
     swift-*) launch_swift "$1" ;;
+    barbican) launch_barbican ;;
     prebake-compute) launch_prebake_compute ;;
     nova-compute-in-place) launch_nova_compute_in_place ;;
   esac
@@ -155,7 +157,7 @@ is_ready() {
     libvirtd) timeout 10 virsh -q -c qemu:///system version >/dev/null 2>&1 ;;
     # Their port is open before the application is loaded: only an answer counts.
     swift-proxy) curl -sf -o /dev/null --max-time 60 "http://$IP:${PORTS[$1]}/healthcheck" ;;
-    keystone | placement | horizon) curl -s -o /dev/null --max-time 60 "http://$IP:${PORTS[$1]}/" ;;
+    keystone | placement | horizon | barbican) curl -s -o /dev/null --max-time 60 "http://$IP:${PORTS[$1]}/" ;;
     neutron-server) port_open 9696 && talks_to_broker neutron-server 'rpc worker' ;;
     prebake-compute) curl -sf -o /dev/null --max-time 10 "http://$IP:${PORTS[$1]}/readyz" ;;
     libvirtd-stock) timeout 10 virsh -q -c "$STOCK_URI" version >/dev/null 2>&1 ;;

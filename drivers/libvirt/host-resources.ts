@@ -89,6 +89,7 @@ function driverTraits(): string[] {
     'COMPUTE_FIRMWARE_BIOS',
     'COMPUTE_NET_ATTACH_INTERFACE',
     'COMPUTE_NET_ATTACH_INTERFACE_WITH_TAG',
+    'COMPUTE_TRUSTED_CERTS',
     ...models('IMAGE_TYPE', ['qcow2', 'raw']),
     ...models('STORAGE_BUS', DISK_BUSES),
     ...models('NET_VIF_MODEL', VIF_MODELS),

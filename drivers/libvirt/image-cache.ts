@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { publish } from '../../lib/durable';
 import { ImageUnacceptable } from '../../lib/exceptions';
-import type { ImageSpec } from '../driver';
+import type { ImageSpec, ImageTrust } from '../driver';
 import { inspectImage, type ImageFormat, type InspectedImage } from './image-inspector';
 import { exists } from './instance-store';
 import { run } from './program';
@@ -17,9 +17,13 @@ import { baseNameOf, markUsed } from './unused-images';
 const CONVERT_TIMEOUT_MS = 30 * 60_000;
 const UNFINISHED = '.part';
 
-/** Where images come from: writes the bytes of image `id` to `toPath`, verified against their checksum. */
+/** Where images come from: writes the bytes of image `id` to `toPath`, verified against checksum and signature. */
 export interface ImageSource {
-  download(id: string, toPath: string, options: { readonly signal: AbortSignal }): Promise<unknown>;
+  download(
+    id: string,
+    toPath: string,
+    options: { readonly signal: AbortSignal; readonly trust?: ImageTrust },
+  ): Promise<unknown>;
 }
 
 /** An image on this host's disk; never written to again. */
@@ -56,7 +60,7 @@ export class ImageCache {
   }
 
   /**
-   * The base file of `image`, fetched if need be. Aborting one of several waiting callers does not stop the others' fetch.
+   * The base file of `image`, fetched if need be; as by Nova, signatures are verified only then. Aborting one of several waiting callers does not stop the others' fetch.
    * @throws ImageUnacceptable; what the source throws
    */
   async ensure(image: ImageSpec, signal: AbortSignal): Promise<BaseImage> {
@@ -113,7 +117,8 @@ export class ImageCache {
     try {
       this.options.logger.info({ image: image.id, sizeBytes: image.sizeBytes }, 'fetching image');
       await mkdir(this.directory, { recursive: true });
-      await this.source.download(image.id, temporary, { signal });
+      const { trust } = image;
+      await this.source.download(image.id, temporary, { signal, ...(trust === undefined ? {} : { trust }) });
       const inspected = await inspectImage(temporary, image.id);
       refuseByContent(image, inspected);
       if (this.options.forceRaw && inspected.format !== 'raw') {

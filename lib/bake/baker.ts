@@ -1,7 +1,7 @@
 /** The baker of a host: a queue in front of bakes, one at a time, each image once however many ask for it. */
 import type { Logger } from 'pino';
 import type { ImageSpec, TemplateDriver } from '../../drivers/driver';
-import { describeError } from '../exceptions';
+import { CertificateValidationFailed, describeError, SignatureVerificationError } from '../exceptions';
 import type { Squirrel, UvmManifest } from '../squirrel';
 import { Timeline, phasesInWords } from '../timeline';
 import { runBake, type BakePhase } from './bake-run';
@@ -201,7 +201,7 @@ export class Baker {
       const reason = late ? `not done after ${timeoutS} s` : describeError(error);
       const failure = new BakeError(image.id, phase, reason, { cause: error });
       logger.error({ err: failure, image: image.id }, 'bake failed');
-      if (key !== undefined && !job.abort.signal.aborted) {
+      if (key !== undefined && !job.abort.signal.aborted && !isForOneServerOnly(image, error)) {
         await this.remember({
           key,
           imageId: image.id,
@@ -242,4 +242,12 @@ export class Baker {
     this.parts.onProgress?.(job.progress);
     for (const listener of job.listeners) listener(job.progress);
   }
+}
+
+/** What one server asks of the image's signature, or may not read, says nothing about the image for others. */
+function isForOneServerOnly({ trust }: ImageSpec, error: unknown): boolean {
+  return (
+    trust !== undefined &&
+    (error instanceof CertificateValidationFailed || error instanceof SignatureVerificationError)
+  );
 }

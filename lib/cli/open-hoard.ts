@@ -26,11 +26,11 @@ export async function openHoard(
     );
   }
   const { store, fetchPace, uploadPace } = shared;
-  const { glance } = createClients(config, logger);
+  const { glance, images } = createClients(config, logger);
   const cache = await openCache();
   const driver = LibvirtDriver.create({
     config,
-    glance,
+    glance: images,
     logger,
     uvm: (parts) => new LibvirtUvmEngine(parts, uvmSettings(config)),
   });

@@ -50,10 +50,10 @@ async function openBakery(
   cache: Squirrel,
   logger: Logger,
 ): Promise<Bakery & { readonly cache: Cache }> {
-  const { glance } = createClients(config, logger);
+  const { glance, images } = createClients(config, logger);
   const driver = LibvirtDriver.create({
     config,
-    glance,
+    glance: images,
     logger,
     uvm: (parts) => new LibvirtUvmEngine(parts, uvmSettings(config)),
   });

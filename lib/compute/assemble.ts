@@ -174,7 +174,6 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     options: {
       instanceNameTemplate,
       forceConfigDrive: config.default.forceConfigDrive,
-      shutdownTimeoutMs: config.default.shutdownTimeout * 1000,
     },
   });
   const rescue = new Rescue({

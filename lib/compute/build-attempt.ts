@@ -87,7 +87,9 @@ export class BuildAttempt {
     private readonly log: Logger,
   ) {
     this.instance = request.instance;
-    this.spec = instanceSpec(request.instance, parts.options.instanceNameTemplate, request.image);
+    const certificateIds = request.instance.trustedCertificateIds ?? [];
+    const image = { ...request.image, trust: { certificateIds, requester: context } };
+    this.spec = instanceSpec(request.instance, parts.options.instanceNameTemplate, image);
   }
 
   /** @returns how the server came up, and what happens to it after it is active (settles when the guest is ready) */
@@ -104,9 +106,9 @@ export class BuildAttempt {
       this.refuseUnsupported();
       tracker.claim(this.instance);
       const template = await this.timeline.phase('template', () =>
-        templates.find(this.request.image, this.spec.flavor, this.abort.signal),
+        templates.find(this.spec.image, this.spec.flavor, this.abort.signal),
       );
-      if ('none' in template) templates.wanted(this.request.image);
+      if ('none' in template) templates.wanted(this.spec.image);
       const outcome = await driver.spawn({
         instance: this.spec,
         template,

@@ -4,6 +4,7 @@
  */
 import {
   BuildAbortException,
+  CertificateValidationFailed,
   FlavorDiskSmallerThanImage,
   FlavorMemoryTooSmall,
   ImageNotFound,
@@ -21,6 +22,7 @@ export type BuildFailure = 'gone' | 'abort' | 'reschedule';
 
 const ABORTING = [
   BuildAbortException,
+  CertificateValidationFailed,
   FlavorDiskSmallerThanImage,
   FlavorMemoryTooSmall,
   ImageNotFound,

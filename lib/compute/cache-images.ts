@@ -3,7 +3,7 @@
  * makes an image start fast here is its µVM, so that one is asked for as well.
  */
 import { z } from 'zod';
-import type { ComputeDriver } from '../../drivers/driver';
+import type { ComputeDriver, ImageTrust } from '../../drivers/driver';
 import type { Templates } from '../bake';
 import { describeError } from '../exceptions';
 import type { Logger } from '../log';
@@ -22,12 +22,13 @@ const idsSchema = z.array(z.string());
 /** @returns what became of each image, in Nova's words; never rejects for an image's sake */
 export async function cacheImages(
   { driver, glance, templates, logger }: ImageCachingParts,
+  requester: ImageTrust['requester'],
   imageIds: unknown,
 ): Promise<Readonly<Record<string, 'cached' | 'existing' | 'error'>>> {
   const results: Record<string, 'cached' | 'existing' | 'error'> = {};
   for (const id of idsSchema.parse(imageIds)) {
     try {
-      const image = await glance.show(id);
+      const image = { ...(await glance.show(id)), trust: { certificateIds: [], requester } };
       results[id] = (await driver.cacheImage(image)) ? 'cached' : 'existing';
       templates.wanted(image);
     } catch (error) {

@@ -18,6 +18,7 @@ import {
   novaTime,
   serialiseNetworkInfo,
 } from '../objects';
+import type { ImageTrust } from '../../drivers/driver';
 import type { RequestContext } from '../messaging';
 import { describeError } from '../exceptions';
 import { faultFields } from './faults';
@@ -60,6 +61,16 @@ export class InstanceRecords {
   async complete(context: RequestContext, instance: Instance): Promise<void> {
     if (INSTANCE_ATTRIBUTES.every((attribute) => instance.has(attribute))) return;
     instance.completeFrom(await this.get(context, instance.uuid));
+  }
+
+  /** What the server asks of the signatures of its images; loaded when nova-api left it out. */
+  async imageTrust(context: RequestContext, instance: Instance): Promise<ImageTrust> {
+    if (instance.trustedCertificateIds === undefined) {
+      const method = 'get_by_instance_uuid';
+      const found = await this.conductor.classAction(context, 'TrustedCerts', method, [instance.uuid], {});
+      instance.load('trusted_certs', found);
+    }
+    return { certificateIds: instance.trustedCertificateIds ?? [], requester: context };
   }
 
   async listOnHost(context: RequestContext): Promise<readonly Instance[]> {

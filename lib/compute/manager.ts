@@ -85,7 +85,7 @@ export function computeEndpoints(parts: ManagerParts): Endpoint[] {
       parts.fixedIps.add(context, instanceOf(args), args.network_id),
     remove_fixed_ip_from_instance: (context, args) =>
       parts.fixedIps.remove(context, instanceOf(args), args.address),
-    cache_images: (_context, args) => cacheImages(parts.imageCaching, args.image_ids),
+    cache_images: (context, args) => cacheImages(parts.imageCaching, context, args.image_ids),
     snapshot_instance: (context, args) => parts.snapshots.snapshot(context, instanceOf(args), args),
     backup_instance: (context, args) => parts.snapshots.backup(context, instanceOf(args), args),
     quiesce_instance: (context, args) => parts.quiesce.quiesce(context, instanceOf(args)),

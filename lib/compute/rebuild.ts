@@ -29,7 +29,7 @@ import { TaskState, VmState } from './states';
 
 /** What rebuilds work with. */
 export interface RebuilderParts {
-  readonly driver: Pick<ComputeDriver, 'powerOff' | 'destroy' | 'spawn'>;
+  readonly driver: Pick<ComputeDriver, 'destroy' | 'spawn'>;
   readonly actions: InstanceActions;
   readonly records: InstanceRecords;
   readonly networkCache: NetworkCache;
@@ -43,7 +43,6 @@ export interface RebuilderParts {
   readonly options: {
     readonly instanceNameTemplate: string;
     readonly forceConfigDrive: boolean;
-    readonly shutdownTimeoutMs: number;
   };
 }
 
@@ -118,12 +117,13 @@ export class Rebuilder {
       instance.set('task_state', taskState);
       await records.save(context, instance, [expected]);
     };
-    const image = await glance.show(request.image_ref, signal);
+    const record = await glance.show(request.image_ref, signal);
+    const image = { ...record, trust: await records.imageTrust(context, instance) };
     instance.set('power_state', await power.powerState(instance));
     await save(TaskState.REBUILDING, TaskState.REBUILDING);
     const network = await networkCache.refresh(context, instance);
     if (instance.powerState === PowerState.RUNNING) {
-      await driver.powerOff(instance.uuid, options.shutdownTimeoutMs);
+      await power.powerOff(instance, true);
     }
     signal.throwIfAborted();
     await driver.destroy(instanceSpec(instance, options.instanceNameTemplate, image));

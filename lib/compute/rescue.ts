@@ -54,7 +54,7 @@ export class Rescue {
         await power.powerOff(instance, request.clean_shutdown);
         await driver.rescue({
           instance: instanceSpec(instance, options.instanceNameTemplate),
-          image,
+          image: { ...image, trust: await records.imageTrust(context, instance) },
           network,
           identity: buildIdentity({
             instance,

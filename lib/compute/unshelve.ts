@@ -125,7 +125,8 @@ export class Unshelve {
     const timeline = new Timeline(requestTrace('unshelve', context));
     const boot = this.parts.boots.begin({ instanceUuid: instance.uuid, imageId: image.id, timeline, log });
     try {
-      const spec = instanceSpec(instance, this.parts.options.instanceNameTemplate, image);
+      const trusted = { ...image, trust: await this.parts.records.imageTrust(context, instance) };
+      const spec = instanceSpec(instance, this.parts.options.instanceNameTemplate, trusted);
       const outcome = await timeline.run(() =>
         this.bringUp(context, instance, { spec, timeline, log, signal }),
       );

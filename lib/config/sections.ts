@@ -293,6 +293,37 @@ export const SECTIONS = {
       ...endpoint,
       apiServers: list({ default: null, doc: 'URLs of Glance, instead of the one in the catalogue.' }),
       numRetries: integer({ default: 3, min: 0, doc: 'How often a failed download is tried again.' }),
+      verifyGlanceSignatures: boolean({
+        default: false,
+        doc: 'Fetch images with a valid signature only; without, those alone whose servers name trusted certificates.',
+      }),
+      enableCertificateValidation: boolean({
+        default: false,
+        doc: 'Trust signatures only when their certificate goes back to trusted ones.',
+      }),
+      defaultTrustedCertificateIds: list({
+        default: '',
+        doc: 'Certificates to trust, by their IDs in the key manager, for servers that name none.',
+      }),
+    },
+  },
+  keyManager: {
+    doc: 'Where certificates and secrets are kept.',
+    options: {
+      backend: text({ default: 'barbican', doc: 'The key manager; only Barbican is asked.' }),
+    },
+  },
+  barbican: {
+    doc: "Barbican, by the names of Nova's library castellan. Asked in the name of users, vouched for by `[service_user]`.",
+    options: {
+      barbicanEndpoint: url({ default: null, doc: 'URL to use instead of the one in the catalogue.' }),
+      barbicanEndpointType: choice(['public', 'internal', 'admin'], {
+        default: 'public',
+        doc: 'Interface of the endpoint.',
+      }),
+      barbicanRegionName: text({ default: null, doc: 'Region to look for the endpoint in.' }),
+      verifySsl: boolean({ default: true, doc: 'Verify TLS certificates.' }),
+      verifySslPath: path({ default: null, doc: 'PEM file with the CAs to trust.' }),
     },
   },
   api: {

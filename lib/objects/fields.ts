@@ -7,6 +7,7 @@ export const integer = z.number().int();
 export const nullableInteger = z.number().int().nullable();
 export const flag = z.boolean();
 export const uuid = z.guid();
+export const textList = z.array(z.string());
 export const stringMap = z.record(z.string(), z.string());
 /** Nova stores null for some keys of system_metadata. */
 export const nullableStringMap = z.record(z.string(), z.string().nullable());

@@ -9,6 +9,7 @@ import {
   nullableText,
   stringMap,
   text,
+  textList,
   uuid,
 } from './fields';
 import { parseNetworkInfo, serialiseNetworkInfo, type NetworkInfo } from './network-model';
@@ -164,6 +165,12 @@ export class Instance extends NovaObject {
   }
   get systemMetadata(): Readonly<Record<string, string | null>> {
     return this.read('system_metadata', nullableStringMap);
+  }
+  /** Certificates that the signature of its image has to go back to, by their IDs; undefined when not loaded. */
+  get trustedCertificateIds(): readonly string[] | undefined {
+    if (!this.has('trusted_certs')) return undefined;
+    const certificates = this.get('trusted_certs');
+    return certificates instanceof NovaObject ? textList.parse(certificates.get('ids')) : [];
   }
   /** Empty when not loaded. */
   get keypairs(): readonly KeyPair[] {

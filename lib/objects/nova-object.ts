@@ -96,6 +96,11 @@ export class NovaObject {
     }
   }
 
+  /** Takes over one field as it is stored. */
+  load(field: string, value: unknown): void {
+    this.fields.set(field, value);
+  }
+
   /** Forgets all changes, those of nested objects too. */
   resetChanges(): void {
     this.changed.clear();

@@ -15,12 +15,20 @@ export interface DownloadProgress {
   readonly totalBytes: number;
 }
 
+/** Takes all bytes in order; `holds` says at the end whether they are the right ones. */
+export interface BytesCheck {
+  update(chunk: Buffer): void;
+  holds(): boolean;
+}
+
 /** What the bytes have to be. */
 export interface Expected {
   readonly id: string;
   readonly sizeBytes: number;
   readonly checksum: string | null;
   readonly hash: { readonly algorithm: string; readonly value: string } | null;
+  /** Makes a check of their signature, where that is asked for. */
+  readonly newCheck?: (() => BytesCheck) | undefined;
 }
 
 /** The service stopped sending before all bytes were there. */
@@ -81,6 +89,7 @@ async function transfer(
   const algorithm = expected.hash?.algorithm.toLowerCase();
   const strong = algorithm !== undefined && getHashes().includes(algorithm);
   const digest = createHash(strong ? algorithm : 'md5');
+  const signature = expected.newCheck?.();
   let receivedBytes = 0;
   let file: FileHandle | undefined;
   try {
@@ -89,6 +98,7 @@ async function transfer(
       receivedBytes += chunk.length;
       if (receivedBytes > expected.sizeBytes) break;
       digest.update(chunk);
+      signature?.update(chunk);
       await writeAll(file, chunk);
       options.onProgress?.({ receivedBytes, totalBytes: expected.sizeBytes });
     }
@@ -103,6 +113,9 @@ async function transfer(
       strong ? expected.hash?.value : (expected.checksum ?? undefined),
       expected.id,
     );
+    if (signature?.holds() === false) {
+      throw new SignatureVerificationError(`Signature verification for the image ${expected.id} failed`);
+    }
     await file.datasync();
   } finally {
     stream.destroy();

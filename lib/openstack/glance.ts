@@ -2,7 +2,7 @@
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import { ImageNotFound, ImageUnacceptable } from '../exceptions';
-import { downloadVerified, type DownloadProgress } from './download';
+import { downloadVerified, type BytesCheck, type DownloadProgress } from './download';
 import { isHttpError } from './errors';
 import { pathSegment, type KeystoneSession } from './keystone';
 import type { EndpointOptions } from './options';
@@ -34,6 +34,8 @@ export interface GlanceImage {
 export interface DownloadOptions {
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: DownloadProgress) => void;
+  /** Asked once before the download for what makes a check of all bytes, besides the checksum; one for each attempt. */
+  readonly signature?: (image: GlanceImage) => Promise<() => BytesCheck>;
 }
 
 const OWN_FIELDS = new Set(
@@ -108,7 +110,8 @@ export class Glance {
   /**
    * Writes an image's bytes to `toPath`, which appears only once size and checksum are right and the bytes are on disk.
    * @throws ImageNotFound; ImageUnacceptable when the image has no data (yet); SignatureVerificationError when the
-   *   bytes are not those that Glance promised; DiskSpaceExhausted; the errors of a service call
+   *   bytes are not those that Glance promised or that were signed; DiskSpaceExhausted; what `signature` throws; the
+   *   errors of a service call
    */
   async download(imageId: string, toPath: string, options: DownloadOptions = {}): Promise<GlanceImage> {
     const image = await this.show(imageId, options.signal);
@@ -117,6 +120,7 @@ export class Glance {
         `Image ${imageId} is unacceptable: its status is ${image.status}, not active`,
       );
     }
+    const newCheck = await options.signature?.(image);
     const path = `/v2/images/${pathSegment(imageId)}/file`;
     const headers = { Accept: 'application/octet-stream' };
     const open = async (): Promise<Readable> => {
@@ -124,7 +128,7 @@ export class Glance {
       return stream;
     };
     try {
-      await downloadVerified(open, toPath, image, options);
+      await downloadVerified(open, toPath, { ...image, newCheck }, options);
     } catch (error) {
       throw notFound(error, imageId);
     }

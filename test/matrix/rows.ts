@@ -100,11 +100,7 @@ export const ROWS: readonly Row[] = [
   row('operation.unquiesce', 'unquiesce'),
   row('operation.multiattach-volume', 'Attach block volume to multiple instances', VOLUMES),
   row('operation.encrypted-volume', 'Attach encrypted block volume to server', VOLUMES),
-  row(
-    'operation.trusted-certs',
-    'Validate image with trusted certificates',
-    'Without `[glance] verify_glance_signatures` Nova checks nothing either; the checksum is always checked.',
-  ),
+  row('operation.trusted-certs', 'Validate image with trusted certificates'),
   row(
     'operation.file-backed-memory',
     'File backed memory',

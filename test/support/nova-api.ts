@@ -26,7 +26,7 @@ const serverSchema = z.looseObject({
 export type Server = z.infer<typeof serverSchema>;
 
 /** Types of the catalogue that tests ask. */
-type Service = 'compute' | 'identity' | 'image' | 'network' | 'placement';
+type Service = 'compute' | 'identity' | 'image' | 'key-manager' | 'network' | 'placement';
 
 /** What a server is made from. */
 export interface ServerRequest {
@@ -40,6 +40,8 @@ export interface ServerRequest {
   readonly keyName?: string;
   readonly userData?: string;
   readonly configDrive?: boolean;
+  /** Certificates that the signature of its image has to go back to, by their IDs in Barbican. */
+  readonly trustedCertificates?: readonly string[];
   /** The compute host it is to run on; the scheduler's choice without. */
   readonly host?: string;
 }
@@ -178,6 +180,9 @@ export class NovaApi {
             }),
         ...(request.host === undefined ? {} : { host: request.host }),
         ...(request.keyName === undefined ? {} : { key_name: request.keyName }),
+        ...(request.trustedCertificates === undefined
+          ? {}
+          : { trusted_image_certificates: request.trustedCertificates }),
         ...(request.configDrive === undefined ? {} : { config_drive: request.configDrive }),
         ...(request.userData === undefined
           ? {}
@@ -276,6 +281,31 @@ export class NovaApi {
       maxBodyLength: Infinity,
     });
     return id;
+  }
+
+  /** Gives an image properties that it did not have. */
+  async addProperties(imageId: string, properties: Readonly<Record<string, string>>): Promise<void> {
+    const body = Object.entries(properties).map(([name, value]) => ({ op: 'add', path: `/${name}`, value }));
+    await this.http.patch(`${this.url('image')}/v2/images/${imageId}`, body, {
+      headers: { 'Content-Type': 'application/openstack-images-v2.1-json-patch' },
+    });
+  }
+
+  /** Puts a certificate into Barbican; returns its id. */
+  async storeCertificate(name: string, pem: string): Promise<string> {
+    const { data } = await this.http.post<unknown>(`${this.url('key-manager')}/v1/secrets`, {
+      name,
+      secret_type: 'certificate',
+      payload: Buffer.from(pem).toString('base64'),
+      payload_content_type: 'application/octet-stream',
+      payload_content_encoding: 'base64',
+    });
+    const { secret_ref: ref } = z.object({ secret_ref: z.string() }).parse(data);
+    return ref.slice(ref.lastIndexOf('/') + 1);
+  }
+
+  async deleteSecret(id: string): Promise<void> {
+    await this.http.delete(`${this.url('key-manager')}/v1/secrets/${id}`);
   }
 
   async deleteImage(id: string): Promise<void> {

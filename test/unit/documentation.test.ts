@@ -8,7 +8,7 @@ import { documentationFences, documentationPages, type Page, ROOT } from '../sup
 
 const run = promisify(execFile);
 /** Options that Nova or oslo.messaging read, which the documentation speaks of, and which this service leaves to them. */
-const OPTIONS_OF_OTHERS = ['[glance] verify_glance_signatures', '[libvirt] inject_partition'];
+const OPTIONS_OF_OTHERS = ['[libvirt] inject_partition'];
 
 let pages: readonly Page[];
 beforeAll(async () => {

@@ -56,6 +56,8 @@ const TELL = String.raw`
   tell swap awk 'NR > 1 {print $1}' /proc/swaps
   tell ephemeral mounted
   tell time date +%s
+  tell personality cat /proc/self/personality
+  tell hashseed printenv PYTHONHASHSEED
 `;
 
 /** Of these no two servers may have the same. */
@@ -157,6 +159,9 @@ function broken(instance: InstanceSpec, who: Who, { secondNic = false }: ServerE
     disks: disks.map((bytes, index) => `${name(index)}:${bytes}`).join(' '),
     swap: flavor.swapMb > 0 ? `/dev/${name(disks.length - 1)}` : '',
     ephemeral: flavor.ephemeralGb > 0 ? '/mnt' : '',
+    // The gate is laid out alike in all bakes, what it starts is not.
+    personality: '00000000',
+    hashseed: '',
   };
   const unkept = Object.entries(promised).flatMap(([item, value]) => {
     const found = who.get(item) ?? '';

@@ -18,7 +18,7 @@ import answers
 import cloud
 import identity
 import seal
-from system import StepFailed, read, run, wait_until
+from system import StepFailed, randomise_children, read, run, wait_until
 
 DIRECTORY = '/run/prebake'
 PORT_NAME = 'org.prebake.gate.0'
@@ -141,6 +141,7 @@ def wait_for_boot():
 
 
 def main():
+    randomise_children()
     wait_for_boot()
     wait_until(find_port, float('inf'), 0.2)
     Gate(Port(find_port()), read(DIRECTORY + '/version')).serve()

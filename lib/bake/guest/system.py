@@ -1,4 +1,5 @@
 """Small pieces that every part of the gate needs: files, processes, waiting, and what a step cost."""
+import ctypes
 import fcntl
 import os
 import socket
@@ -11,6 +12,7 @@ RNDADDENTROPY = 0x40085203
 RNDRESEEDCRNG = 0x5207
 # Where one step waits for something outside the guest: a device that is being plugged in.
 WAIT_S = 60
+ADDR_NO_RANDOMIZE = 0x0040000
 PRINTK = '/proc/sys/kernel/printk'
 
 
@@ -164,6 +166,16 @@ def remove(path):
 def step_aside():
     """The calling thread lets all others go first; only for what may take its time."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+
+
+def randomise_children():
+    """
+    The gate itself is laid out alike in all bakes (launch.sh): its pages are shared, and anybody could read its layout in a
+    clone of their own anyway. What it starts is laid out at random, and hashes by a secret, as any program.
+    """
+    os.environ.pop('PYTHONHASHSEED', None)
+    libc = ctypes.CDLL(None)
+    libc.personality(ctypes.c_ulong(libc.personality(ctypes.c_ulong(0xFFFFFFFF)) & ~ADDR_NO_RANDOMIZE))
 
 
 def run(*argv, timeout_s=120, text=''):

@@ -113,26 +113,34 @@ def follow(sealed, newcomer):
 def start_timers(timers):
     """
     As after a first boot: what is due counts from now. systemd counts from when a timer last ran out, which it keeps in a
-    stamp; without one, from when the timer was last started, and that was in the bake, weeks ago.
+    stamp; without one, from when the timer was last started, and that was in the bake, weeks ago. Timers start without
+    stamps, too, as on a full disk: one that is due too early is better than none.
     """
+    passing = []
+    try:
+        put_stamps(timers, passing)
+    finally:
+        run('systemctl', 'start', *timers)
+        for name in passing:
+            shutil.rmtree(drop_in_of(name), ignore_errors=True)
+            quietly(os.unlink, stamp_of(name))
+
+
+def put_stamps(timers, passing):
+    """`passing` gets the names of those that keep no stamp, and read one only if told to."""
     shown = run('systemctl', 'show', '-p', 'Id', '-p', 'Persistent', '-p', 'TimersCalendar', *timers)[1]
     units = [dict(line.partition('=')[::2] for line in block.splitlines()) for block in shown.split('\n\n')]
-    passing = []
     os.makedirs(os.path.dirname(stamp_of('')), exist_ok=True)
     for unit in units:
         if unit.get('TimersCalendar'):
             put(stamp_of(unit['Id']), '')
-            if unit.get('Persistent') != 'yes':  # keeps no stamp, and reads one only if told to
+            if unit.get('Persistent') != 'yes':
                 passing.append(unit['Id'])
     for name in passing:
         os.makedirs(drop_in_of(name), exist_ok=True)
         put(drop_in_of(name) + '/prebake.conf', '[Timer]\nPersistent=true\n')
     if passing:
         run('systemctl', 'daemon-reload')
-    run('systemctl', 'start', *timers)
-    for name in passing:
-        os.unlink(stamp_of(name))
-        shutil.rmtree(drop_in_of(name))
 
 
 def stamp_of(timer):

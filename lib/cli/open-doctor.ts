@@ -73,7 +73,7 @@ export async function openDoctor(configFiles: readonly string[], logger: Logger)
       diskCheck(thisMachine, expectations(config)),
       libvirtCheck(hypervisor),
       qemuCheck(hypervisor),
-      qemuUserCheck(hypervisor),
+      qemuUserCheck(hypervisor, thisMachine, config.prebake.cacheDirectory),
       kvmCheck(hypervisor, config.libvirt.virtType),
       amqpCheck(config.default.transportUrl, () => readTls(config)),
       conductorCheck((signal) => pingConductor(config, logger, signal)),

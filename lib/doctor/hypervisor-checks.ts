@@ -1,6 +1,7 @@
 /** libvirt, QEMU and KVM: new enough, what the versions cost, and whether guests really run under KVM. */
 import { describeError } from '../exceptions';
-import { type Check, fail, ok, warn } from './check';
+import { type Check, type Finding, fail, ok, warn } from './check';
+import type { Machine } from './machine';
 
 /** What is asked of the hypervisor; `open-doctor.ts` of the command line gives it by the driver's means. */
 export interface Hypervisor {
@@ -64,27 +65,54 @@ export function qemuCheck(hypervisor: Hypervisor): Check {
   };
 }
 
-/** As whom QEMU runs, which decides whether clones share their µVM's RAM file. */
-export function qemuUserCheck(hypervisor: Hypervisor): Check {
+/** Read by libvirt's rules for each guest: what an operator adds to them. */
+const LOCAL_RULES = '/etc/apparmor.d/local/abstractions/libvirt-qemu';
+/** `docs/install/prebake.apparmor`, as the package installs it. */
+const OWN_RULES = '/etc/apparmor.d/abstractions/prebake';
+
+/**
+ * As whom QEMU runs, which decides whether clones share their µVM's RAM file, and whether what confines it lets it have
+ * that file.
+ * @param cacheDirectory `[prebake] cache_directory`
+ */
+export function qemuUserCheck(hypervisor: Hypervisor, machine: Machine, cacheDirectory: string): Check {
   return {
     name: 'qemu-user',
     needs: ['libvirt'],
     fix: 'see that libvirtd runs',
     run: async () => {
       const { uid, models } = await hypervisor.confinement();
-      if (models.length > 0) {
+      const others = models.filter((model) => model !== 'apparmor');
+      if (others.length > 0) {
         return warn(
-          `QEMU is confined by ${models.join(' and ')}, under which µVMs have not been tried`,
-          'allow QEMU the cache directory, as docs/security.md shows, or set security_driver = "none" in /etc/libvirt/qemu.conf',
+          `QEMU is confined by ${others.join(' and ')}, under which µVMs have not been tried`,
+          'allow QEMU the cache directory, or set security_driver = "none" in /etc/libvirt/qemu.conf',
         );
       }
+      const missing = models.includes('apparmor') ? await missingRules(machine, cacheDirectory) : null;
+      if (missing !== null) return missing;
+      const confined = models.includes('apparmor') ? ', confined by AppArmor with rules for µVMs' : '';
       return ok(
         uid === 0
-          ? 'QEMU runs as root: clones share the memory of their µVM until they write to it'
-          : `QEMU runs as user ${uid}: each clone gets a copy of its µVM's memory (docs/security.md says why)`,
+          ? `QEMU runs as root${confined}: clones share the memory of their µVM until they write to it`
+          : `QEMU runs as user ${uid}${confined}: each clone gets a copy of its µVM's memory (docs/security.md says why)`,
       );
     },
   };
+}
+
+/** @returns what is wrong with AppArmor's rules for QEMU; null when they name the cache */
+async function missingRules(machine: Machine, cacheDirectory: string): Promise<Finding | null> {
+  const read = (path: string): Promise<string> => machine.readText(path).catch(() => '');
+  const rules = (text: string): string => text.replace(/^\s*#(?!include).*/gm, '');
+  const local = rules(await read(LOCAL_RULES));
+  const included = /^\s*#?include\s+(?:if exists\s+)?<abstractions\/prebake>/m.test(local);
+  const known = included ? rules(await read(OWN_RULES)) : local;
+  const refused = 'QEMU is confined by AppArmor and may not open µVMs: bakes fail, servers boot cold';
+  if (known.includes(`${cacheDirectory}/`)) return null;
+  return included
+    ? warn(refused, `give the rules in ${OWN_RULES} the cache_directory ${cacheDirectory}`)
+    : warn(refused, `echo 'include <abstractions/prebake>' >>${LOCAL_RULES}`);
 }
 
 /** @param virtType `[libvirt] virt_type` */

@@ -6,6 +6,8 @@ import { promisify } from 'node:util';
 import { execFile } from 'node:child_process';
 import type { UvmManifest } from '../../lib/squirrel';
 import { sha256Of } from '../support/sha256';
+import { type Guest, openFiles, uncoveredFiles } from './support/apparmor';
+import { until } from './support/until';
 import { hostnameOf, reportOf, UvmHost } from './support/uvm-host';
 
 const run = promisify(execFile);
@@ -14,6 +16,7 @@ const flavor = { name: 'm1', vcpus: 2, memoryMb: 384, rootGb: 1, ephemeralGb: 1,
 
 let host: UvmHost;
 let manifest: UvmManifest;
+let baking: Guest;
 
 jest.setTimeout(300_000);
 
@@ -25,12 +28,29 @@ beforeAll(async () => {
     gateTimeoutMs: 90_000,
     qemuAsRoot: false,
   });
-  manifest = await host.baker.bake(host.image);
+  [manifest, baking] = await Promise.all([host.baker.bake(host.image), guestOfBake()]);
 });
 afterEach(async () => {
   await host.destroyServers();
 });
 afterAll(() => host.stop());
+
+/** The guest that is being baked, as soon as it runs. */
+function guestOfBake(): Promise<Guest> {
+  return until(
+    'a bake',
+    async () => {
+      const [uuid] = (await host.virsh('list', '--uuid')).trim().split('\n');
+      if (uuid === undefined || uuid === '') throw new Error('no guest yet');
+      return await guest(uuid);
+    },
+    120_000,
+  );
+}
+
+async function guest(uuid: string): Promise<Guest> {
+  return { uuid, xml: await host.virsh('dumpxml', uuid), files: await openFiles(uuid) };
+}
 
 test("two servers of one µVM have memory of their own, which is their user's", async () => {
   expect(userInfo().uid).toBe(0);
@@ -57,6 +77,16 @@ test("two servers of one µVM have memory of their own, which is their user's", 
   }
   expect(await sha256Of(ramPath)).toBe(before);
 
+  for (const { uuid } of servers) {
+    expect(await uncoveredFiles(await guest(uuid), host.squirrel.directory)).toEqual([]);
+  }
   for (const instance of servers) await host.driver.destroy(instance);
   expect(await readdir(memory)).toEqual([]);
+});
+
+test("AppArmor's rules cover what QEMU has open during a bake, and would not without those for µVMs", async () => {
+  expect(await uncoveredFiles(baking, host.squirrel.directory)).toEqual([]);
+  expect(await uncoveredFiles(baking, host.squirrel.directory, false)).toContainEqual(
+    expect.stringMatching(/\/bakes\/[^/]+\/ram rw$/),
+  );
 });

@@ -68,6 +68,19 @@ const hypervisor = (faults: Partial<Hypervisor> = {}): Hypervisor => ({
   ...faults,
 });
 
+const INCLUDE = '# of this site\ninclude <abstractions/prebake>\n';
+const qemuUser = (
+  confinement: { uid?: number; models?: readonly string[] } = {},
+  rules: { local?: string; own?: string } = {},
+): Check =>
+  qemuUserCheck(
+    hypervisor({ confinement: () => Promise.resolve({ uid: 0, models: [], ...confinement }) }),
+    machine({
+      readText: (path) => Promise.resolve((path.includes('/local/') ? rules.local : rules.own) ?? ''),
+    }),
+    EXPECTED.cacheDirectory,
+  );
+
 async function run(check: Check): Promise<{ state: string; detail: string; fix: string | null }> {
   const needed = (check.needs ?? []).map((name): Check => ({
     name,
@@ -255,20 +268,32 @@ describe('the hypervisor', () => {
       /no libvirtd/,
       /systemctl start libvirtd/,
     ],
-    ['QEMU as root', qemuUserCheck(hypervisor()), 'ok', /as root/, null],
+    ['QEMU as root', qemuUser(), 'ok', /as root/, null],
+    ['QEMU as another user', qemuUser({ uid: 64055 }), 'ok', /user 64055: each clone gets a copy/, null],
+    ['QEMU confined by SELinux', qemuUser({ models: ['selinux'] }), 'warn', /selinux/, /security_driver/],
     [
-      'QEMU as another user',
-      qemuUserCheck(hypervisor({ confinement: () => Promise.resolve({ uid: 64055, models: [] }) })),
-      'ok',
-      /user 64055: each clone gets a copy/,
-      null,
+      'QEMU confined by AppArmor without rules',
+      qemuUser({ models: ['apparmor'] }, {}),
+      'warn',
+      /AppArmor and may not open/,
+      /^echo 'include <abstractions\/prebake>' >>\/etc\/apparmor\.d\/local\/abstractions\/libvirt-qemu$/,
     ],
     [
-      'QEMU confined',
-      qemuUserCheck(hypervisor({ confinement: () => Promise.resolve({ uid: 0, models: ['apparmor'] }) })),
+      'AppArmor with rules for another cache',
+      qemuUser(
+        { models: ['apparmor'] },
+        { local: INCLUDE, own: '  # /cache/\n  /elsewhere/bakes/** rwk,\n' },
+      ),
       'warn',
-      /apparmor/,
-      /security_driver/,
+      /AppArmor and may not open/,
+      /\/etc\/apparmor\.d\/abstractions\/prebake the cache_directory \/cache/,
+    ],
+    [
+      'AppArmor with rules for µVMs',
+      qemuUser({ models: ['apparmor'] }, { local: INCLUDE, own: '  /cache/bakes/** rwk,\n' }),
+      'ok',
+      /AppArmor with rules/,
+      null,
     ],
     ['KVM works', kvmCheck(hypervisor(), 'kvm'), 'ok', /a guest ran/, null],
     ['KVM unused', kvmCheck(hypervisor(), 'qemu'), 'warn', /ten times slower/, /virt_type = kvm/],

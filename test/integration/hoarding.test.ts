@@ -9,9 +9,11 @@ import { type Config, loadConfig } from '../../lib/config';
 import { openStore, type SharedStore } from '../../lib/hoard';
 import { PrivateLibvirtd } from '../functional/support/private-libvirtd';
 import { ComputeProcess } from '../support/compute-process';
+import { commandsRunBy } from '../support/documentation';
 import { silent } from '../support/hoard';
 import { CLOUD, NOVA_CONF, NovaApi, waitFor } from '../support/nova-api';
 import { ALL_IN_ONE, run, traces, waitForPing } from '../support/servers';
+import { TypedCommands } from '../support/typed-commands';
 
 const HOOK = join(__dirname, '../../drivers/libvirt/hook/prebake');
 const BAKER = 'hoarding-baker';
@@ -50,6 +52,7 @@ describe('two hosts with an object store', () => {
   let bakes: ComputeProcess;
   let fetches: ComputeProcess;
   let store: SharedStore;
+  let typed: TypedCommands;
   let bakerCache: string;
   let cache: string;
   let image: string | undefined;
@@ -90,6 +93,7 @@ describe('two hosts with an object store', () => {
       ],
     });
     const conf = await writeConf('other.conf', { prebake: [...shared, `cache_directory = ${cache}`] });
+    typed = await TypedCommands.prepare([NOVA_CONF, conf]);
     const config: Config = await loadConfig([NOVA_CONF, conf]);
     const opened = openStore(config, silent);
     if (opened === undefined) throw new Error('the configuration has no object store');
@@ -112,6 +116,7 @@ describe('two hosts with an object store', () => {
     await libvirtd.stop();
     const { objects } = await store.store.objects.list('');
     for (const { name } of objects) await store.store.objects.remove(name);
+    await typed.remove();
     await rm(directory, { recursive: true, force: true });
   });
 
@@ -152,6 +157,14 @@ describe('two hosts with an object store', () => {
     }
     expect(await traces(nova, server)).toEqual([]);
   });
+
+  it.each(commandsRunBy('test/integration/hoarding.test.ts'))(
+    'are served by hand, too: %s',
+    async (command) => {
+      if (image === undefined) throw new Error('there was no image');
+      expect(await typed.type(command, { '[IMAGE|KEY...]': image })).toMatch(/there/);
+    },
+  );
 
   it('both let go of a deleted image, and so does the store', async () => {
     if (image === undefined) throw new Error('there was no image');

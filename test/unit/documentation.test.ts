@@ -4,7 +4,16 @@ import { readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { documentationFences, documentationPages, type Page, ROOT } from '../support/documentation';
+import {
+  commandsRunBy,
+  documentationFences,
+  documentationPages,
+  documentedCommands,
+  knownCommands,
+  type Page,
+  ROOT,
+  testsWithCommands,
+} from '../support/documentation';
 
 const run = promisify(execFile);
 /** Options that Nova or oslo.messaging read, which the documentation speaks of, and which this service leaves to them. */
@@ -38,6 +47,17 @@ test('what is marked as shell can be read by one', async () => {
     await run('bash', ['-n', '-c', text]).catch((error: unknown) => {
       throw new Error(`${page}: ${text}`, { cause: error });
     });
+  }
+});
+
+test('each command that is to be typed has a test that runs it', async () => {
+  const typed = new Set(documentedCommands(pages).map(({ text }) => text));
+  expect([...typed].sort()).toEqual([...new Set(knownCommands)].sort());
+  // Scripts have the commands themselves, tests take them from the list.
+  for (const name of testsWithCommands) {
+    const text = await readFile(join(ROOT, name), 'utf8');
+    const [first = '', ...others] = name.endsWith('.ts') ? [`commandsRunBy('${name}')`] : commandsRunBy(name);
+    for (const words of [first, ...others]) expect(`${name}: ${text}`).toContain(words);
   }
 });
 

@@ -54,6 +54,9 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
       'squirrel',
       await Squirrel.open(squirrelOptions(config, logOf(logger, 'squirrel'))),
     );
+    // The memory of a clone is its µVM's, mapped privately, which is no memory of the files that the operator wants.
+    const obstacle =
+      config.libvirt.fileBackedMemory > 0 ? 'memory is in files ([libvirt] file_backed_memory)' : undefined;
     const { maxVcpus, maxMemoryMb, gateTimeoutS } = config.prebake;
     const uvmSettings = { maxVcpus, maxMemoryMb, gateTimeoutMs: gateTimeoutS * 1000 };
     const driver = closing(
@@ -98,7 +101,7 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
       'hoarder',
       new Hoarder({
         host: config.default.host,
-        policy: () => config.prebake.bake,
+        policy: () => (obstacle === undefined ? config.prebake.bake : 'never'),
         sweepIntervalMs: config.prebake.sweepIntervalS * 1000,
         squirrel,
         baker,
@@ -121,6 +124,7 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
       driver,
       config,
       logger: logOf(logger, 'bake'),
+      obstacle,
     });
     const conductor = new Conductor(messaging, { timeoutMs: 5_000 });
     let phase: 'still starting' | 'up' | 'stopping' = 'still starting';

@@ -3,9 +3,10 @@
  * (nova/virt/libvirt/driver.py: get_diagnostics, get_instance_diagnostics).
  */
 import { z } from 'zod';
+import { InstanceNotFound } from '../../lib/exceptions';
 import type { GuestDiagnostics } from '../driver';
 import { binding } from './binding';
-import type { Domain } from './domain';
+import { DomainState, type Domain } from './domain';
 import { isLibvirtError } from './libvirt-error';
 import { readXml } from './xml-reader';
 
@@ -48,12 +49,25 @@ const devicesSchema = z.object({
   }),
 });
 
+/** Memory that a guest has right now; none when it does not run, or went away meanwhile. */
+export async function usedMemoryKib(domain: Domain): Promise<number> {
+  try {
+    if ((await domain.state()).state === DomainState.SHUTOFF) return 0;
+    return number((await domainInfo(domain)).data, 16);
+  } catch (error) {
+    if (error instanceof InstanceNotFound) return 0;
+    throw error;
+  }
+}
+
+async function domainInfo(domain: Domain): ReturnType<Domain['fill']> {
+  return await domain.fill('virDomainGetInfo', INFO_BYTES, (d, into) => binding().virDomainGetInfo(d, into));
+}
+
 /** Reads the counters of a running guest. What libvirt cannot tell is left out. */
 export async function readDiagnostics(domain: Domain): Promise<GuestDiagnostics> {
   const { devices } = readXml(await domain.xmlDesc(), devicesSchema).domain;
-  const info = await domain.fill('virDomainGetInfo', INFO_BYTES, (d, into) =>
-    binding().virDomainGetInfo(d, into),
-  );
+  const info = await domainInfo(domain);
   const vcpus = info.data.readUInt16LE(24);
   const disks: GuestDiagnostics['disks'][number][] = [];
   for (const { target } of devices.disk ?? []) {

@@ -58,6 +58,7 @@ export function coldDomainXml(domain: ColdDomain): string {
     name: instance.name,
     metadata: novaMetadata(domain),
     memory: { '@unit': 'KiB', '#': instance.flavor.memoryMb * 1024 },
+    memoryBacking: settings.libvirt.fileBackedMemory > 0 ? fileBacking() : undefined,
     vcpu: { '@placement': 'static', '#': instance.flavor.vcpus },
     ...smbios(instance),
     os: {
@@ -93,6 +94,16 @@ export function coldDomainXml(domain: ColdDomain): string {
       panic: panicNotifier(),
     },
   });
+}
+
+/** Memory in a file that QEMU makes below libvirt's `memory_backing_dir`, of its full size at once; discarded with the guest. */
+function fileBacking(): XmlNode {
+  return {
+    source: { '@type': 'file' },
+    access: { '@mode': 'shared' },
+    allocation: { '@mode': 'immediate' },
+    discard: {},
+  };
 }
 
 /** Tells people and tools on the host which server a domain is (`virsh dumpxml`). */

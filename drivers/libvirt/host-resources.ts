@@ -5,6 +5,7 @@ import { z } from 'zod';
 import type { HostResources } from '../driver';
 import type { LibvirtConnection } from './connection';
 import { cpuTraits } from './cpu-traits';
+import { usedMemoryKib } from './diagnostics';
 import { DISK_BUSES, VIDEO_MODELS, VIF_MODELS } from './hardware';
 import type { HostCapabilities } from './host-capabilities';
 import { isErrno, type InstanceStore } from './instance-store';
@@ -33,7 +34,9 @@ export async function readHostResources(
       connection.hypervisorVersion(),
       connection.hostname(),
       guestCpuFeatures(connection, capabilities, settings),
-      readFile('/proc/meminfo', 'utf8').then(parseMemory),
+      settings.libvirt.fileBackedMemory > 0
+        ? fileMemory(connection, settings.libvirt.fileBackedMemory)
+        : readFile('/proc/meminfo', 'utf8').then(parseMemory),
       statfs(instances.directory),
       overcommitted(instances),
     ]);
@@ -64,6 +67,15 @@ export async function readHostResources(
       ...(cpu.threads > 1 ? ['HW_CPU_HYPERTHREADING'] : []),
     ],
   };
+}
+
+/** Memory in files is what the operator says, less what guests have of it. */
+async function fileMemory(
+  connection: LibvirtConnection,
+  totalMb: number,
+): Promise<{ totalMb: number; usedMb: number }> {
+  const usedKib = await Promise.all((await connection.listAll()).map(usedMemoryKib));
+  return { totalMb, usedMb: Math.floor(usedKib.reduce((sum, kib) => sum + kib, 0) / 1024) };
 }
 
 /** Megabytes of memory, free ones counted as Nova does: free, buffers and cache. */

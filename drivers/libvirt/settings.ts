@@ -16,6 +16,8 @@ export interface DriverSettings {
     readonly cpuMode: 'host-model' | 'host-passthrough' | 'custom' | 'none' | null;
     /** For cpu_mode custom; the first is used. */
     readonly cpuModels: readonly string[];
+    /** MiB of memory that servers get from files; 0: from the host. */
+    readonly fileBackedMemory: number;
   };
   readonly vnc: {
     readonly enabled: boolean;

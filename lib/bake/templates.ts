@@ -19,6 +19,8 @@ export interface TemplatesParts {
   readonly driver: Pick<ComputeDriver, 'cacheImage'>;
   readonly config: BakeConfig;
   readonly logger: Logger;
+  /** Why no server of this host starts from a µVM, where that is so. */
+  readonly obstacle?: string | undefined;
 }
 
 const DAY_MS = 24 * 60 * 60_000;
@@ -37,7 +39,7 @@ export class Templates {
    */
   async find(image: ImageSpec, flavor: FlavorSpec, signal?: AbortSignal): Promise<TemplateChoice> {
     const { squirrel, baker, logger } = this.parts;
-    const obstacle = imageObstacle(image);
+    const obstacle = this.parts.obstacle ?? imageObstacle(image);
     if (obstacle !== undefined) return { none: obstacle };
     try {
       const key = await baker.keyOf(image);
@@ -72,7 +74,7 @@ export class Templates {
   /** Has the image baked if it has no µVM, or an old one, and nothing speaks against it; returns at once. */
   wanted(image: ImageSpec): void {
     const { bake } = this.parts.config.prebake;
-    if (bake === 'never' || imageObstacle(image) !== undefined) return;
+    if (bake === 'never' || (this.parts.obstacle ?? imageObstacle(image)) !== undefined) return;
     // Tags are not known here: an image that has only the tag gets its µVM from the sweep.
     if (bake === 'tagged' && imagePolicy(image).bake !== 'always') return;
     this.bakeIfMissing(image).catch((error: unknown) =>

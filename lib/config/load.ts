@@ -172,6 +172,7 @@ function crossCheck(config: Config, where: string): ConfigProblem[] {
     const expected = `a token, since sidecar_listen (${sidecarListen.host}) is not on loopback: at least 16 characters`;
     problems.push({ where, section: 'prebake', option: 'sidecar_token', expected });
   }
+  problems.push(...fileBackedMemoryProblems(config, where));
   const { baseMemoryMb, maxMemoryMb } = config.prebake;
   if (maxMemoryMb < baseMemoryMb) {
     problems.push({
@@ -181,6 +182,25 @@ function crossCheck(config: Config, where: string): ConfigProblem[] {
       value: String(maxMemoryMb),
       expected: `at least base_memory_mb (${baseMemoryMb})`,
     });
+  }
+  return problems;
+}
+
+/** Files are no memory to be promised twice (nova/virt/libvirt/driver.py, _check_file_backed_memory_support). */
+function fileBackedMemoryProblems(config: Config, where: string): ConfigProblem[] {
+  const { fileBackedMemory } = config.libvirt;
+  const { ramAllocationRatio, reservedHostMemoryMb } = config.default;
+  if (fileBackedMemory === 0) return [];
+  const problems: ConfigProblem[] = [];
+  if (ramAllocationRatio !== 1) {
+    const value = ramAllocationRatio === null ? {} : { value: String(ramAllocationRatio) };
+    const expected = '1.0, since memory is in files (file_backed_memory)';
+    problems.push({ where, section: 'DEFAULT', option: 'ram_allocation_ratio', ...value, expected });
+  }
+  if (fileBackedMemory <= reservedHostMemoryMb) {
+    const expected = `more than reserved_host_memory_mb (${reservedHostMemoryMb})`;
+    const value = String(fileBackedMemory);
+    problems.push({ where, section: 'libvirt', option: 'file_backed_memory', value, expected });
   }
   return problems;
 }

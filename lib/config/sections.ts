@@ -367,6 +367,11 @@ export const SECTIONS = {
         default: 'default',
         doc: 'How disks are kept: qcow2 over a shared base.',
       }),
+      fileBackedMemory: integer({
+        default: 0,
+        min: 0,
+        doc: 'MiB of memory that servers get from files (`memory_backing_dir` in qemu.conf), reported as the memory of the host; all servers boot cold. Needs a `ram_allocation_ratio` of 1.0; 0 leaves memory to the host.',
+      }),
       waitSoftRebootSeconds: integer({
         default: 120,
         min: 0,

@@ -1,6 +1,6 @@
 /** What images, flavors and Neutron ask of the virtual hardware, on a real libvirtd: firmware, limits, Open vSwitch. */
 import { execFile } from 'node:child_process';
-import { copyFile, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -105,6 +105,32 @@ test.each([
   expect(await driver.listInstanceUuids()).not.toContain(instance.uuid);
   expect(await readdir(join(directory, 'instances'))).not.toContain(instance.uuid);
 });
+
+// matrix: operation.file-backed-memory
+test('memory is in files where the operator wants that, and is counted as there is of them', async () => {
+  const settings = driverSettings(directory, libvirtd.uri);
+  const inFiles = LibvirtDriver.create({
+    config: { ...settings, libvirt: { ...settings.libvirt, fileBackedMemory: 4096 } },
+    glance: { download: (_id, toPath) => copyFile(TINY_IMAGE, toPath) },
+    logger: pino({ level: 'silent' }),
+  });
+  await inFiles.initHost();
+  const instance = coldServer('tiny');
+  try {
+    const usedBeforeMb = (await inFiles.getAvailableResource()).memoryMbUsed;
+    await inFiles.spawn(coldBoot(instance, []));
+    const resources = await inFiles.getAvailableResource();
+    expect(resources.memoryMb).toBe(4096);
+    expect(resources.memoryMbUsed - usedBeforeMb).toBe(instance.flavor.memoryMb);
+    const { stdout } = await run('pgrep', ['-f', `guest=${instance.name},`]);
+    expect(await readFile(`/proc/${stdout.trim()}/maps`, 'utf8')).toContain('/qemu/ram/');
+    await inFiles.destroy(instance);
+    expect((await inFiles.getAvailableResource()).memoryMbUsed).toBe(usedBeforeMb);
+  } finally {
+    await inFiles.destroy(instance);
+    await inFiles.close();
+  }
+}, 60_000);
 
 describe('ports in Open vSwitch', () => {
   let ovs: OpenVswitch;

@@ -101,11 +101,7 @@ export const ROWS: readonly Row[] = [
   row('operation.multiattach-volume', 'Attach block volume to multiple instances', VOLUMES),
   row('operation.encrypted-volume', 'Attach encrypted block volume to server', VOLUMES),
   row('operation.trusted-certs', 'Validate image with trusted certificates'),
-  row(
-    'operation.file-backed-memory',
-    'File backed memory',
-    "Clones map their µVM's memory from a file; the option `file_backed_memory` is not read.",
-  ),
+  row('operation.file-backed-memory', 'File backed memory'),
   row('operation.report-cpu-traits', 'Report CPU traits'),
   row('operation.port-with-resource-request', 'SR-IOV ports with resource request', HARDWARE),
   {

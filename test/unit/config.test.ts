@@ -230,6 +230,12 @@ sidecar_listen = 8790
     expect(await problemsOf(MINIMAL, '[prebake]\nmax_memory_mb = 256')).toEqual([
       'nova-0.conf, nova-1.conf: [prebake] max_memory_mb = 256: expected at least base_memory_mb (512)',
     ]);
+    expect(await problemsOf(MINIMAL, '[libvirt]\nfile_backed_memory = 512')).toEqual([
+      'nova-0.conf, nova-1.conf: [DEFAULT] ram_allocation_ratio is missing: expected 1.0, since memory is in files (file_backed_memory)',
+      'nova-0.conf, nova-1.conf: [libvirt] file_backed_memory = 512: expected more than reserved_host_memory_mb (512)',
+    ]);
+    const fitting = '[DEFAULT]\nram_allocation_ratio = 1.0\n[libvirt]\nfile_backed_memory = 4096';
+    await expect(load(MINIMAL, fitting)).resolves.toMatchObject({ libvirt: { fileBackedMemory: 4096 } });
   });
 
   test.each([

@@ -57,7 +57,7 @@ function xmlOf(changes: Partial<ColdDomain> = {}, virtType: 'qemu' | 'kvm' = 'qe
     extras: { ephemeral: true, swap: true, configDrive: true },
     settings: {
       default: { instancesPath: '/var/lib/nova/instances', forceRawImages: true },
-      libvirt: { virtType, connectionUri: '', cpuMode: null, cpuModels: [] },
+      libvirt: { virtType, connectionUri: '', cpuMode: null, cpuModels: [], fileBackedMemory: 0 },
       vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
       ...OTHER_CONSOLES,
     },

@@ -19,7 +19,7 @@ const common: Omit<UvmDomain, 'role'> = {
   },
   settings: {
     default: { instancesPath: '/i', forceRawImages: true },
-    libvirt: { virtType: 'qemu', connectionUri: '', cpuMode: null, cpuModels: [] },
+    libvirt: { virtType: 'qemu', connectionUri: '', cpuMode: null, cpuModels: [], fileBackedMemory: 0 },
     vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
     ...OTHER_CONSOLES,
   },

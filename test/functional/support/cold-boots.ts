@@ -14,7 +14,13 @@ export const TINY_IMAGE = join(process.env['PREBAKE_CLOUD'] ?? '/srv/prebake-clo
 export function driverSettings(directory: string, libvirtUri: string): DriverSettings {
   return {
     default: { instancesPath: join(directory, 'instances'), forceRawImages: true },
-    libvirt: { virtType: 'qemu', connectionUri: libvirtUri, cpuMode: null, cpuModels: [] },
+    libvirt: {
+      virtType: 'qemu',
+      connectionUri: libvirtUri,
+      cpuMode: null,
+      cpuModels: [],
+      fileBackedMemory: 0,
+    },
     vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
     ...OTHER_CONSOLES,
   };

@@ -66,7 +66,7 @@ export function driverOf({ directory, uri, options }: UvmHostPlace): LibvirtDriv
   return LibvirtDriver.create({
     config: {
       default: { instancesPath: join(directory, 'instances'), forceRawImages: true },
-      libvirt: { virtType: 'qemu', connectionUri: uri, cpuMode: null, cpuModels: [] },
+      libvirt: { virtType: 'qemu', connectionUri: uri, cpuMode: null, cpuModels: [], fileBackedMemory: 0 },
       vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
       ...OTHER_CONSOLES,
     },

@@ -4,11 +4,12 @@
  */
 import { z } from 'zod';
 import { Instance } from '../../lib/objects';
+import type { How } from '../support/both-ways';
 import { CloudRpc } from '../support/cloud-rpc';
 import { ComputeProcess } from '../support/compute-process';
 import { ConductorWatch } from '../support/conductor-watch';
 import { NovaApi, waitFor } from '../support/nova-api';
-import { ALL_IN_ONE, run, traces, waitForPing } from '../support/servers';
+import { ALL_IN_ONE, bakeImage, run, traces, waitForPing } from '../support/servers';
 
 const BEGUN_MS = 90_000;
 
@@ -25,7 +26,14 @@ interface Interruption {
   readonly again?: string;
 }
 
-describe('an operation that is cut short', () => {
+/**
+ * What is done to a clone while it is one, in this order, and what makes one of it again. Other operations end that: they
+ * are those of any server.
+ */
+const OF_A_CLONE = ['pause', 'unpause', 'suspend', 'resume', 'snapshot', 'rebuild'];
+const FLAVORS: Readonly<Record<How, string>> = { cold: 'm1.nano', uvm: 'm1.mini' };
+
+describe.each(['cold', 'uvm'] as const)('an operation that is cut short (%s)', (how) => {
   let nova: NovaApi;
   let compute: ComputeProcess;
   let watch: ConductorWatch;
@@ -42,8 +50,10 @@ describe('an operation that is cut short', () => {
     larger = await nova.flavorId('m1.micro');
     compute = await ComputeProcess.start();
     await run(ALL_IN_ONE, ['discover-hosts']);
-    id = await nova.create({ name: 'interrupted', image, flavor: await nova.flavorId('m1.nano') });
+    if (how === 'uvm') await bakeImage(image);
+    id = await nova.create({ name: 'interrupted', image, flavor: await nova.flavorId(FLAVORS[how]) });
     await nova.waitForStatus(id, 'ACTIVE');
+    await cameUp();
   });
   afterAll(async () => {
     await nova.delete(id);
@@ -55,6 +65,11 @@ describe('an operation that is cut short', () => {
     await compute.stop();
     expect(left).toEqual([]);
   });
+
+  /** The service that is running has brought the server up, in the way that is tested here. */
+  async function cameUp(): Promise<void> {
+    expect((await compute.waitForReady(id)).how).toBe(how);
+  }
 
   async function imagesOfServer(): Promise<string[]> {
     const { images } = z
@@ -150,7 +165,9 @@ describe('an operation that is cut short', () => {
     return nova.action(server, { resize: { flavorRef: larger } });
   }
 
-  it.each(cases)('%s', async (_name, { ask, at, after, again }) => {
+  const tested =
+    how === 'cold' ? cases : OF_A_CLONE.flatMap((wanted) => cases.filter(([name]) => name === wanted));
+  it.each(tested)('%s', async (_name, { ask, at, after, again }) => {
     const what = ask === rebuild ? { rebuild: { imageRef: image } } : ask;
     await interrupt({ ask: what, at });
     const status = await settled(after);
@@ -158,6 +175,7 @@ describe('an operation that is cut short', () => {
       await asked(what);
       await nova.waitForStatus(id, again, undefined, { despiteError: true });
     }
+    if (ask === rebuild) await cameUp();
   });
 
   it('leaves a server that still answers', async () => {
@@ -165,7 +183,8 @@ describe('an operation that is cut short', () => {
     expect((await traces(nova, { id })).sort()).toEqual(['allocation', 'domain', 'files', 'port']);
   });
 
-  it('attaching and detaching a NIC', async () => {
+  const onceOnly = how === 'cold' ? it : it.skip;
+  onceOnly('attaching and detaching a NIC', async () => {
     const network = await nova.networkId('private');
     const url = `${nova.url('compute')}/servers/${id}/os-interface`;
     await interrupt({
@@ -180,7 +199,7 @@ describe('an operation that is cut short', () => {
     await settled(['ACTIVE']);
   });
 
-  it('a soft delete and its end', async () => {
+  onceOnly('a soft delete and its end', async () => {
     await interrupt({
       ask: async () => {
         // As nova-api does where `reclaim_instance_interval` is set.

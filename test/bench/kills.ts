@@ -1,4 +1,4 @@
-/** kill -9 at so many instants of storing, removing and collecting µVMs; the first thing lost or left behind ends it. */
+/** kill -9 at so many instants of storing, removing, collecting, sending and fetching µVMs; the first thing lost or left behind ends it. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,7 +16,9 @@ export async function kills({ runs, say }: BenchOptions): Promise<Figure[]> {
     return [
       figure({ name: 'kills without a loss or a leak', unit: 'kills', values: [report.kills] }),
       figure({ name: 'operations acknowledged before', unit: 'operations', values: [report.acknowledged] }),
-      figure({ name: 'operations interrupted', unit: 'operations', values: [report.interrupted] }),
+      ...[...report.interrupted].map(([act, times]) =>
+        figure({ name: `of these in the middle of: ${act}`, unit: 'kills', values: [times] }),
+      ),
     ];
   } finally {
     await rm(directory, { recursive: true, force: true });

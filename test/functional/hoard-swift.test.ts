@@ -10,9 +10,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Config, loadConfig } from '../../lib/config';
 import { SEGMENT_BYTES, type SharedStore, openStore } from '../../lib/hoard';
-import { HoardingHost, shareThrough, silent } from '../support/hoard';
+import { HoardingHost, imageIdOf, shareThrough, silent } from '../support/hoard';
 import { NOVA_CONF } from '../support/nova-api';
-import { imageIdOf } from './support/hoard-churn';
 import { until } from './support/until';
 
 let directory: string;

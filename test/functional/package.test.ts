@@ -150,6 +150,8 @@ describe('the Debian package', () => {
     await writeFile(
       join(stage, 'DEBIAN/control'),
       `Package: nodejs\nVersion: ${version.slice(1)}\nArchitecture: ${process.arch === 'x64' ? 'amd64' : process.arch}\n` +
+        // As Debian's: others depend on nodejs:any.
+        'Multi-Arch: allowed\n' +
         'Maintainer: The prebake authors <prebake@localhost>\nDescription: Node.js\n',
     );
     await run('dpkg-deb', ['--build', '--root-owner-group', '-Znone', stage, `${stage}.deb`]);

@@ -1,5 +1,5 @@
 /** Hosts that share made-up µVMs, for tests of hoarding: each has a cache of its own. */
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import pino from 'pino';
 import { keyOfManifest } from '../../lib/bake';
@@ -28,6 +28,12 @@ export function shareThrough(
     fetchPace: new Pace(0),
     uploadPace: new Pace(0),
   };
+}
+
+/** Always the same for a name, so that another process knows it. */
+export function imageIdOf(name: string): string {
+  const digits = createHash('sha256').update(name).digest('hex');
+  return [8, 12, 16, 20, 32].map((end, at) => digits.slice([0, 8, 12, 16, 20][at], end)).join('-');
 }
 
 /** The key of a made-up µVM of this image. */

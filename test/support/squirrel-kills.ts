@@ -1,39 +1,43 @@
 /**
- * Kills a process that stores, removes and collects µVMs, again and again, and looks at what is left each time: every
- * acknowledged µVM whole, every other one whole or gone, and no file that belongs to nothing.
+ * Kills a process that stores, removes and collects µVMs, sends them to an object store and fetches them, again and again,
+ * and looks at what is left each time: every acknowledged µVM whole, here and in the store, every other one whole or gone,
+ * and no file that belongs to nothing.
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFile, readdir, readFile, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import pino from 'pino';
-import { Squirrel } from '../../lib/squirrel';
 import { until } from '../functional/support/until';
-import { keyOf, UNLIMITED } from './squirrel';
+import { FakeSwift } from './fake-swift';
+import { HoardingHost, imageIdOf, keyOfMade, openObjects } from './hoard';
 import { sha256Of } from './sha256';
 
 const NAMES = ['a', 'b', 'c'];
+const CACHE = 'cache';
 const CHURN = join(__dirname, '../functional/support/squirrel-churn.ts');
 const EXEC_ARGV = ['--require', join(__dirname, '../register-typescript.cjs')];
 /** The work is over and over again within this time after its first step. */
 const LATEST_KILL_MS = 700;
-const logger = pino({ level: 'silent' });
+/** What is known of a µVM in the store has this before its name. */
+const STORED = 'store/';
 
 /** What came out; anything wrong is an error instead. */
 export interface KillsReport {
   readonly kills: number;
   /** Operations that the killed processes were told to be done. */
   readonly acknowledged: number;
-  /** µVMs in the middle of whose storing or removal a process was killed. */
-  readonly interrupted: number;
+  /** How often a process was killed in the middle of each operation: add, remove, send, fetch. */
+  readonly interrupted: ReadonlyMap<string, number>;
 }
 
-/** What is known of a µVM from the notes of the killed processes: a digest of its memory, or null for removed. */
+/** What is known of a µVM from the notes of the killed processes: a digest of its memory, or null for none. */
 interface Notes {
   acknowledged: string | null;
   /** What was begun and not acknowledged. */
   begun?: string | null;
+  /** How that was to be brought about. */
+  act?: string;
 }
 
 /** Runs so many rounds in a directory of the caller's. Rejects with the first thing that is not as it should be. */
@@ -42,28 +46,24 @@ export async function killAgainAndAgain(
   kills: number,
   onRound?: (round: number) => void,
 ): Promise<KillsReport> {
-  const cache = join(directory, 'cache');
   const log = join(directory, 'log');
   await appendFile(log, '');
-  let interrupted = 0;
-  for (let round = 0; round < kills; round += 1) {
-    onRound?.(round);
-    await oneRound(cache, directory, log, (round * 37.7) % LATEST_KILL_MS);
-    const notes = await readNotes(log);
-    for (const { begun } of notes.values()) if (begun !== undefined) interrupted += 1;
-    const squirrel = await Squirrel.open({
-      directory: cache,
-      imagesDirectory: directory,
-      limits: UNLIMITED,
-      logger,
-    });
-    try {
-      const found = await inspect(squirrel, cache, notes, round);
+  const interrupted = new Map<string, number>();
+  const swift = await FakeSwift.start();
+  try {
+    for (let round = 0; round < kills; round += 1) {
+      onRound?.(round);
+      await oneRound(directory, log, swift.url, (round * 37.7) % LATEST_KILL_MS);
+      const notes = await readNotes(log);
+      for (const { act } of notes.values()) {
+        if (act !== undefined) interrupted.set(act, (interrupted.get(act) ?? 0) + 1);
+      }
+      const found = await look(directory, swift.url, notes, round);
       // What was interrupted is settled now: the next round starts from what is there.
       for (const [name, digest] of found) await appendFile(log, `settled ${name} ${digest ?? '-'}\n`);
-    } finally {
-      await squirrel.close();
     }
+  } finally {
+    await swift.stop();
   }
   const acknowledged = (await readFile(log, 'utf8'))
     .split('\n')
@@ -72,9 +72,10 @@ export async function killAgainAndAgain(
 }
 
 /** Lets a process work and kills it. The instant is what this is about, so it is a time. */
-async function oneRound(cache: string, directory: string, log: string, killAfterMs: number): Promise<void> {
+async function oneRound(directory: string, log: string, store: string, killAfterMs: number): Promise<void> {
   const before = (await readFile(log, 'utf8')).length;
-  const child = fork(CHURN, [cache, directory, log, ...NAMES], { execArgv: EXEC_ARGV });
+  const args = [join(directory, CACHE), directory, log, store, ...NAMES];
+  const child = fork(CHURN, args, { execArgv: EXEC_ARGV });
   const exited = once(child, 'exit');
   try {
     await until('the first operation', async () => (await readFile(log, 'utf8')).length > before, 120_000);
@@ -92,54 +93,81 @@ async function oneRound(cache: string, directory: string, log: string, killAfter
 async function readNotes(log: string): Promise<Map<string, Notes>> {
   const notes = new Map<string, Notes>();
   for (const line of (await readFile(log, 'utf8')).split('\n').filter(Boolean)) {
-    const [stage, name = '', digest = '-'] = line.split(' ');
+    const [stage, name = '', digest = '-', act = ''] = line.split(' ');
     const value = digest === '-' ? null : digest;
     const known = notes.get(name) ?? { acknowledged: null };
-    notes.set(name, stage === 'begin' ? { ...known, begun: value } : { acknowledged: value });
+    notes.set(name, stage === 'begin' ? { ...known, begun: value, act } : { acknowledged: value });
   }
   return notes;
 }
 
-/** Returns the digest of the memory of each µVM, null for those that are not there. */
-async function inspect(
-  squirrel: Squirrel,
-  cache: string,
+/** What there is of each µVM: the digest of its memory here and, fetched by another host, in the store; null for none. */
+async function look(
+  directory: string,
+  store: string,
   notes: ReadonlyMap<string, Notes>,
   round: number,
 ): Promise<Map<string, string | null>> {
-  const expectThat = (holds: boolean, what: string): void => {
-    if (!holds) throw new Error(`after kill ${round}: ${what}`);
-  };
-  const found = new Map<string, string | null>();
-  const entries = new Map((await squirrel.list()).map((entry) => [entry.key, entry]));
-  for (const [name, { acknowledged, begun }] of notes) {
-    const entry = entries.get(keyOf(name));
-    const allowed = [acknowledged, ...(begun === undefined ? [] : [begun])];
-    expectThat(entry !== undefined || allowed.includes(null), `µVM ${name} is gone`);
-    found.set(name, null);
-    if (entry === undefined) continue;
-    expectThat(entry.state !== 'unreadable', `µVM ${name} cannot be read`);
-    const { problems } = await squirrel.verify(entry.key);
-    expectThat(problems.length === 0, problems.join('; '));
-    const { ramPath } = await squirrel.materialise(entry.key, { held: true });
-    const digest = await sha256Of(ramPath);
-    expectThat(allowed.includes(digest), `µVM ${name} is another than was stored`);
-    found.set(name, digest);
+  const objects = openObjects(store);
+  const host = await HoardingHost.open(directory, CACHE, objects);
+  const other = await HoardingHost.open(directory, 'other', objects);
+  try {
+    // A fetch that was cut off goes on where it was.
+    for (const key of await readdir(join(host.directory, 'incoming'))) {
+      const imageId = NAMES.map(imageIdOf).find((id) => keyOfMade(id) === key);
+      if (imageId !== undefined) await host.pull({ imageId, key });
+    }
+    const found = new Map<string, string | null>();
+    for (const [note, { acknowledged, begun }] of notes) {
+      const name = note.replace(STORED, '');
+      const imageId = imageIdOf(name);
+      const uvm = { imageId, key: keyOfMade(imageId) };
+      if (note !== name) await other.pull(uvm);
+      const digest = await digestOf(note === name ? host : other, uvm.key);
+      if (note !== name) await other.squirrel.remove(uvm.key);
+      const allowed = [acknowledged, ...(begun === undefined ? [] : [begun])];
+      if (!allowed.includes(digest)) {
+        throw new Error(
+          `after kill ${round}: µVM ${note} is ${digest === null ? 'gone' : 'another than was stored'}`,
+        );
+      }
+      found.set(note, digest);
+    }
+    await expectNoLeak(host, round);
+    return found;
+  } finally {
+    await host.squirrel.close();
+    await other.squirrel.close();
   }
-  const manifests = [...entries.values()].flatMap((entry) => ('manifest' in entry ? [entry.manifest] : []));
-  const expected = new Set(['.prebake-cache', 'lock']);
-  for (const { key, packs, files } of manifests) {
+}
+
+/** Of the memory of a µVM that is whole; null for one that is not there. Rejects for any other. */
+async function digestOf({ squirrel }: HoardingHost, key: string): Promise<string | null> {
+  const entry = (await squirrel.list()).find((one) => one.key === key);
+  if (entry === undefined) return null;
+  const { problems } = await squirrel.verify(key);
+  if (problems.length > 0) throw new Error(problems.join('; '));
+  const { ramPath } = await squirrel.materialise(key, { held: true });
+  return await sha256Of(ramPath);
+}
+
+async function expectNoLeak({ squirrel, directory: cache }: HoardingHost, round: number): Promise<void> {
+  const entries = await squirrel.list();
+  const expected = new Set(['.prebake-cache', 'lock', 'incoming/lock']);
+  for (const entry of entries) {
+    if (!('manifest' in entry)) throw new Error(`after kill ${round}: µVM ${entry.key} cannot be read`);
+    const { key, packs, files } = entry.manifest;
     expected.add(`uvms/${key}.json`).add(`quarantine/${key}.json`);
     for (const id of packs) expected.add(`packs/${id}.pack`);
     for (const { map } of Object.values(files)) expected.add(`maps/${map}.map`);
     for (const file of ['ram', 'disk.qcow2', 'state', 'written.json'])
       expected.add(`materialised/${key}/${file}`);
   }
-  const files = await readdir(cache, { recursive: true, withFileTypes: true });
-  for (const entry of files) {
+  for (const entry of await readdir(cache, { recursive: true, withFileTypes: true })) {
     const path = relative(cache, join(entry.parentPath, entry.name));
-    expectThat(!entry.isFile() || expected.has(path), `${path} belongs to nothing`);
+    if (entry.isFile() && !expected.has(path))
+      throw new Error(`after kill ${round}: ${path} belongs to nothing`);
   }
-  expectThat((await readdir(join(cache, 'staging'))).length === 0, 'staging is not empty');
-  return found;
+  if ((await readdir(join(cache, 'staging'))).length > 0)
+    throw new Error(`after kill ${round}: staging is not empty`);
 }

@@ -4,20 +4,13 @@
  *
  * hoard-churn.ts NOVA_CONF[,NOVA_CONF] CACHE SCRATCH LOG push|pull|both NAME...
  */
-import { createHash } from 'node:crypto';
 import { appendFileSync } from 'node:fs';
 import { keyOfManifest } from '../../../lib/bake';
 import { loadConfig } from '../../../lib/config';
 import { openStore } from '../../../lib/hoard';
-import { HoardingHost, silent } from '../../support/hoard';
+import { HoardingHost, imageIdOf, silent } from '../../support/hoard';
 
 const [conf = '', cache = '', scratch = '', log = '', mode = 'both', ...names] = process.argv.slice(2);
-
-/** Always the same for a name, so that another process knows it. */
-export function imageIdOf(name: string): string {
-  const digits = createHash('sha256').update(name).digest('hex');
-  return [8, 12, 16, 20, 32].map((end, at) => digits.slice([0, 8, 12, 16, 20][at], end)).join('-');
-}
 
 async function churn(): Promise<void> {
   const shared = openStore(await loadConfig(conf.split(',')), silent);
@@ -47,9 +40,7 @@ async function churn(): Promise<void> {
   }
 }
 
-if (require.main === module) {
-  churn().catch((error: unknown) => {
-    process.stderr.write(`${String(error)}\n`);
-    process.exit(1);
-  });
-}
+churn().catch((error: unknown) => {
+  process.stderr.write(`${String(error)}\n`);
+  process.exit(1);
+});

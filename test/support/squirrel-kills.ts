@@ -17,8 +17,9 @@ const NAMES = ['a', 'b', 'c'];
 const CACHE = 'cache';
 const CHURN = join(__dirname, '../functional/support/squirrel-churn.ts');
 const EXEC_ARGV = ['--require', join(__dirname, '../register-typescript.cjs')];
-/** The work is over and over again within this time after its first step. */
-const LATEST_KILL_MS = 700;
+/** Operations that a process begins before it is killed, at most; then it has so much time for the last of them. */
+const MOST_OPERATIONS = 7;
+const LATEST_KILL_MS = 200;
 /** What is known of a µVM in the store has this before its name. */
 const STORED = 'store/';
 
@@ -53,7 +54,7 @@ export async function killAgainAndAgain(
   try {
     for (let round = 0; round < kills; round += 1) {
       onRound?.(round);
-      await oneRound(directory, log, swift.url, (round * 37.7) % LATEST_KILL_MS);
+      await oneRound(directory, log, swift.url, round);
       const notes = await readNotes(log);
       for (const { act } of notes.values()) {
         if (act !== undefined) interrupted.set(act, (interrupted.get(act) ?? 0) + 1);
@@ -72,14 +73,21 @@ export async function killAgainAndAgain(
 }
 
 /** Lets a process work and kills it. The instant is what this is about, so it is a time. */
-async function oneRound(directory: string, log: string, store: string, killAfterMs: number): Promise<void> {
-  const before = (await readFile(log, 'utf8')).length;
+async function oneRound(directory: string, log: string, store: string, round: number): Promise<void> {
+  const begun = async (): Promise<number> => (await readFile(log, 'utf8')).match(/^begin /gm)?.length ?? 0;
+  const before = await begun();
+  const operations = 1 + (round % MOST_OPERATIONS);
   const args = [join(directory, CACHE), directory, log, store, ...NAMES];
   const child = fork(CHURN, args, { execArgv: EXEC_ARGV });
   const exited = once(child, 'exit');
   try {
-    await until('the first operation', async () => (await readFile(log, 'utf8')).length > before, 120_000);
-    await delay(killAfterMs);
+    await until(
+      'so many operations',
+      async () => child.exitCode !== null || (await begun()) >= before + operations,
+      120_000,
+    );
+    if (child.exitCode !== null) throw new Error(`in round ${round} the process ended by itself`);
+    await delay((round * 37.7) % LATEST_KILL_MS);
   } finally {
     child.kill('SIGKILL');
     await exited;

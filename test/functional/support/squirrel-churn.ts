@@ -66,9 +66,10 @@ async function churn(): Promise<never> {
       const ram = memory(turn);
       const { files, description } = await makeDraft(scratch, name, ram);
       const added = createHash('sha256').update(Buffer.concat(ram)).digest('hex');
-      await noted('add', name, added, () =>
-        host.squirrel.add({ files, description: { ...description, image, key } }),
-      );
+      await noted('add', name, added, async () => {
+        await host.squirrel.add({ files, description: { ...description, image, key } });
+        await host.squirrel.release(key);
+      });
       present.set(name, added);
     }
     if (turn % 2 === 0) await host.squirrel.gc();

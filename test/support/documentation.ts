@@ -106,6 +106,7 @@ const RUN_BY: Readonly<Record<string, readonly string[]>> = {
     'prebake cache push [IMAGE|KEY...]',
     'prebake cache pull [IMAGE|KEY...]',
   ],
+  'test/integration/demo.test.ts': ['npm run demo'],
   'test/run': ['npm run build'],
   'devstack/bootstrap.sh': ['npm install --no-save'],
 };
@@ -114,7 +115,6 @@ const RUN_BY: Readonly<Record<string, readonly string[]>> = {
 const NOT_RUN: Readonly<Record<string, string>> = {
   'npm test': 'is the run of all tests',
   'npm test -- static unit': 'is a part of that run',
-  'npm run demo': 'boots Debian cold: minutes, for what the integration tests look at more closely',
 };
 
 /** The commands that a test has to run, as the pages have them. */

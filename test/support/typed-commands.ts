@@ -6,7 +6,7 @@ import { ROOT } from './documentation';
 import { PREBAKE, run } from './servers';
 
 const OPENRC = join(ROOT, 'devstack/openrc');
-const TIMEOUT_MS = 300_000;
+const TIMEOUT_MS = 900_000;
 
 /** A shell that knows the commands; `remove` when done. */
 export class TypedCommands {

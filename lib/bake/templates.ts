@@ -39,7 +39,7 @@ export class Templates {
    */
   async find(image: ImageSpec, flavor: FlavorSpec, signal?: AbortSignal): Promise<TemplateChoice> {
     const { squirrel, baker, logger } = this.parts;
-    const obstacle = this.parts.obstacle ?? imageObstacle(image);
+    const obstacle = this.obstacle(image);
     if (obstacle !== undefined) return { none: obstacle };
     try {
       const key = await baker.keyOf(image);
@@ -74,12 +74,17 @@ export class Templates {
   /** Has the image baked if it has no µVM, or an old one, and nothing speaks against it; returns at once. */
   wanted(image: ImageSpec): void {
     const { bake } = this.parts.config.prebake;
-    if (bake === 'never' || (this.parts.obstacle ?? imageObstacle(image)) !== undefined) return;
+    if (bake === 'never' || this.obstacle(image) !== undefined) return;
     // Tags are not known here: an image that has only the tag gets its µVM from the sweep.
     if (bake === 'tagged' && imagePolicy(image).bake !== 'always') return;
     this.bakeIfMissing(image).catch((error: unknown) =>
       this.parts.logger.warn({ image: image.id }, `no µVM: ${describeError(error)}`),
     );
+  }
+
+  /** Why servers of this image never start from a µVM here. */
+  private obstacle(image: ImageSpec): string | undefined {
+    return this.parts.obstacle ?? imageObstacle(image);
   }
 
   private async bakeIfMissing(image: ImageSpec): Promise<void> {

@@ -14,12 +14,12 @@ export class ServiceClient {
     private readonly userToken?: string,
   ) {}
 
-  /** The same service in the name of the user whose token this is. */
   /** Is logged in, with a token that lasts. */
   async logIn(): Promise<void> {
     await this.session.token();
   }
 
+  /** The same service in the name of the user whose token this is. */
   asUser(userToken: string): ServiceClient {
     return new ServiceClient(this.session, this.serviceType, this.endpoint, userToken);
   }

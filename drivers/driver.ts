@@ -64,6 +64,15 @@ export interface InstanceSpec {
   readonly userId: string;
   readonly flavor: FlavorSpec;
   readonly image: ImageSpec;
+  /** For one that asks for an emulated TPM, wherever it may be defined anew or started. */
+  readonly vtpmSecret?: VtpmSecret;
+}
+
+/** What the state of an emulated TPM is encrypted with. */
+export interface VtpmSecret {
+  readonly uuid: string;
+  /** Asked for when the guest is started. Rejects when the key manager does not tell. */
+  readonly passphrase: () => Promise<string>;
 }
 
 /** A file of a config drive; `path` is relative, such as `openstack/latest/meta_data.json`. */
@@ -279,7 +288,7 @@ export interface ComputeDriver {
   /** Starts a stopped guest from its disk, with all that its flavor and network ask for. */
   powerOn(instance: InstanceSpec, network: NetworkInfo): Promise<void>;
   /** Soft asks the guest and resolves to false when it did not react in `timeoutMs`. */
-  softReboot(uuid: string, timeoutMs: number): Promise<boolean>;
+  softReboot(instance: InstanceSpec, timeoutMs: number): Promise<boolean>;
   /** Destroys and starts the domain anew from a freshly made definition. */
   hardReboot(instance: InstanceSpec, network: NetworkInfo): Promise<void>;
   pause(uuid: string): Promise<void>;

@@ -88,6 +88,10 @@ export class ConsoleTypeInvalid extends NovaException {
 export class Invalid extends NovaException {
   override readonly code = 400;
 }
+/** Flavor and image ask for different things. */
+export class FlavorImageConflict extends NovaException {}
+/** Options of this host contradict each other, the host or its servers. */
+export class InvalidConfiguration extends Invalid {}
 /** This host has no UEFI for guests. */
 export class UEFINotSupported extends Invalid {}
 /** This host has no secure boot for guests. */

@@ -49,7 +49,10 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
   };
   try {
     closing('tracing', await startTracing(config, logOf(logger, 'tracing')));
-    const { glance, images, neutron, placement } = createClients(config, logOf(logger, 'openstack'));
+    const { glance, images, neutron, placement, keyManager } = createClients(
+      config,
+      logOf(logger, 'openstack'),
+    );
     const squirrel = closing(
       'squirrel',
       await Squirrel.open(squirrelOptions(config, logOf(logger, 'squirrel'))),
@@ -166,6 +169,7 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
       glance,
       neutron,
       placement,
+      keyManager,
       templates,
       squirrel,
       boots,

@@ -10,7 +10,7 @@ PACKAGES=(
   python3-openstackclient python3-openstacksdk python3-pymysql python3-memcache
   qemu-system-x86 qemu-utils ovmf openvswitch-switch libvirt-daemon-system libvirt-clients genisoimage
   mmdebstrap extlinux syslinux-common busybox-static cpio fdisk kmod e2fsprogs xfsprogs
-  curl iproute2 iputils-ping openssh-client procps openssl strace faketime
+  curl iproute2 iputils-ping openssh-client procps openssl strace faketime swtpm swtpm-tools
 )
 PACKAGES_HORIZON=(openstack-dashboard)
 PACKAGES_TEMPEST=(tempest)

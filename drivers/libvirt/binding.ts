@@ -164,6 +164,19 @@ function load() {
       'int virConnectDomainEventDeregisterAny(void *conn, int callbackID)',
     ),
 
+    // --- secrets
+    virSecretDefineXML: async<[connection: Pointer, xml: string, flags: number], Pointer>(
+      'void *virSecretDefineXML(void *conn, const char *xml, unsigned int flags)',
+    ),
+    virSecretLookupByUsage: async<[connection: Pointer, usageType: number, usageId: string], Pointer>(
+      'void *virSecretLookupByUsage(void *conn, int usageType, const char *usageID)',
+    ),
+    virSecretSetValue: async<[secret: Pointer, value: Buffer, sizeBytes: number, flags: number], number>(
+      'int virSecretSetValue(void *secret, const uint8_t *value, size_t value_size, unsigned int flags)',
+    ),
+    virSecretUndefine: async<[secret: Pointer], number>('int virSecretUndefine(void *secret)'),
+    virSecretFree: libvirt.func('int virSecretFree(void *secret)') as (secret: Pointer) => number,
+
     // --- domains
     virDomainCreateXML: async<[connection: Pointer, xml: string, flags: number], Pointer>(
       'void *virDomainCreateXML(void *conn, const char *xml, unsigned int flags)',

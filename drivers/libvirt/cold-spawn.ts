@@ -7,6 +7,7 @@ import { listDevices } from './guest-devices';
 import type { InstancePaths } from './instance-store';
 import { allOrFirstFailure } from '../../lib/all-or-first-failure';
 import type { DriverParts } from './uvm-engine';
+import { withVtpmSecret } from './vtpm';
 
 /**
  * Leaves a defined and running domain. On failure the caller removes domain and files.
@@ -47,7 +48,9 @@ export async function spawnCold(
   // Its devices have their places once libvirt knows it.
   if (identityWith !== undefined) await writeDrive(listDevices(domain).then(identityWith));
   signal.throwIfAborted();
-  await timeline.phase('start', () => domain.start({ paused: true }));
+  await timeline.phase('start', () =>
+    withVtpmSecret(parts.connection, instance, () => domain.start({ paused: true })),
+  );
   await timeline.phase('vifs', () => request.vifsPlugged(info));
   signal.throwIfAborted();
   await timeline.phase('resume', () => domain.resume());

@@ -202,6 +202,34 @@ export class LibvirtConnection {
     });
   }
 
+  /** Has the daemon know a secret, which is then found by what it is used for. */
+  async defineSecret(xml: string, value: Buffer): Promise<void> {
+    const api = binding();
+    await this.use('virSecretDefineXML', CALL_DEADLINE_MS, async (lane) => {
+      const defining = api.virSecretDefineXML(lane.connection, xml, 0);
+      const secret = await lane.value('virSecretDefineXML', defining);
+      try {
+        await lane.count('virSecretSetValue', api.virSecretSetValue(secret, value, value.length, 0));
+      } finally {
+        api.virSecretFree(secret);
+      }
+    });
+  }
+
+  /** Has the daemon forget a secret. @param usageType virSecretUsageType; rejects with a LibvirtError when there is none */
+  async undefineSecret(usageType: number, usageId: string): Promise<void> {
+    const api = binding();
+    await this.use('virSecretUndefine', CALL_DEADLINE_MS, async (lane) => {
+      const looking = api.virSecretLookupByUsage(lane.connection, usageType, usageId);
+      const secret = await lane.value('virSecretLookupByUsage', looking);
+      try {
+        await lane.count('virSecretUndefine', api.virSecretUndefine(secret));
+      } finally {
+        api.virSecretFree(secret);
+      }
+    });
+  }
+
   /** Ends the connection, or gives it up when the daemon hangs. Idempotent. */
   async close(): Promise<void> {
     if (this.currentState === 'closed') return;

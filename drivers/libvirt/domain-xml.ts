@@ -21,6 +21,7 @@ import {
   type DiskBus,
   type XmlNode,
 } from './xml';
+import { tpm } from './vtpm';
 
 const NOVA_NAMESPACE = 'http://openstack.org/xmlns/libvirt/nova/1.1';
 /** An IDE controller has two channels of two drives; SATA six ports. Elsewhere the last letter is as good as any. */
@@ -48,7 +49,7 @@ export interface ColdDomain {
   readonly rescue?: { readonly disks: readonly XmlNode[]; readonly bus: DiskBus };
 }
 
-/** The XML of a server's domain. @throws ImageUnacceptable for hardware that is not provided here */
+/** The XML of a server's domain. @throws ImageUnacceptable, Invalid for hardware that is not provided here */
 export function coldDomainXml(domain: ColdDomain): string {
   const { instance, settings } = domain;
   const hardware = hardwareOf(instance);
@@ -92,6 +93,7 @@ export function coldDomainXml(domain: ColdDomain): string {
       rng: hardware.rng ? [rng()] : [],
       memballoon: { '@model': 'virtio', stats: { '@period': 10 } },
       panic: panicNotifier(),
+      tpm: tpm(instance),
     },
   });
 }

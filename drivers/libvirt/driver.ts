@@ -65,6 +65,14 @@ import type { DriverSettings } from './settings';
 import { abandonSnapshot, removeSnapshots, snapshotRootDisk } from './snapshot';
 import { removeUnusedImages } from './unused-images';
 import type { DriverParts, UvmEngine } from './uvm-engine';
+import {
+  checkVtpmSupport,
+  forgetVtpmSecret,
+  forgetVtpmState,
+  keepSameVtpm,
+  restoreVtpmState,
+  withVtpmSecret,
+} from './vtpm';
 import { viewDomain } from './xml-reader';
 
 const DEFAULT_URI = 'qemu:///system';
@@ -118,8 +126,10 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
   }
 
   async initHost(): Promise<void> {
+    await checkVtpmSupport(this.options.config);
     await this.connect();
     try {
+      await this.forgetVtpmSecrets();
       await this.images.removeUnfinished();
       await this.discards.settle();
       // A spawn that lost libvirtd could not clean up after itself.
@@ -261,12 +271,13 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     });
   }
 
-  async softReboot(uuid: string, timeoutMs: number): Promise<boolean> {
+  async softReboot(instance: InstanceSpec, timeoutMs: number): Promise<boolean> {
+    const { uuid } = instance;
     return await this.busyWith(uuid, async () => {
       const domain = await this.connection.lookupByUuid(uuid);
       await this.uvm?.forget(uuid);
       if (!(await shutDown(this.connection, domain, timeoutMs))) return false;
-      await domain.start({ paused: false });
+      await this.start(domain, instance);
       return true;
     });
   }
@@ -315,7 +326,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
         const guest = isStableRescue(image) ? instance : { ...instance, image };
         const xml = await this.coldXml(guest, network, disks);
         if (!(await isOff(domain))) await pullPlug(domain);
-        await this.startDefined(domain, xml, network);
+        await this.startDefined(domain, xml, instance, network);
       } catch (error) {
         await removeRescueFiles(paths);
         throw error;
@@ -340,7 +351,9 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
 
   async finishMigration(instance: InstanceSpec, network: NetworkInfo, powerOn: boolean): Promise<void> {
     await this.busyWith(instance.uuid, async () => {
+      const domain = await this.connection.lookupByUuid(instance.uuid);
       await growDisks(this.instances.paths(instance.uuid), instance.flavor);
+      await keepSameVtpm(instance, await domain.xmlDesc({ inactive: true }));
       await this.define(instance, network, powerOn);
     });
   }
@@ -352,7 +365,10 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
         if (!(await isOff(domain))) await pullPlug(domain);
         await this.instances.putBack(instance.uuid);
       }
-      if (await isOff(domain)) await this.define(instance, network, powerOn);
+      if (!(await isOff(domain))) return;
+      const { directory } = this.instances.paths(instance.uuid);
+      await restoreVtpmState(instance, directory, this.options.config.libvirt);
+      await this.define(instance, network, powerOn);
     });
   }
 
@@ -372,7 +388,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     await this.busyWith(instance.uuid, async () => {
       const domain = await this.connection.lookupByUuid(instance.uuid);
       await ensureBridges(network);
-      await restoreGuest(domain);
+      await withVtpmSecret(this.connection, instance, () => restoreGuest(domain));
       await syncGuestTime(domain, instance, this.options.logger);
     });
   }
@@ -478,7 +494,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
 
   /** Defines a stopped server anew and starts it. */
   private async startAfresh(domain: Domain, instance: InstanceSpec, network: NetworkInfo): Promise<void> {
-    await this.startDefined(domain, await this.coldXml(instance, network), network);
+    await this.startDefined(domain, await this.coldXml(instance, network), instance, network);
   }
 
   /** Defines a stopped server anew, and starts it if it is to run. */
@@ -486,15 +502,28 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     const xml = await this.coldXml(instance, network);
     await ensureBridges(network);
     const domain = await this.connection.defineXml(xml);
-    if (powerOn) await domain.start({ paused: false });
+    if (powerOn) await this.start(domain, instance);
   }
 
-  private async startDefined(domain: Domain, xml: string, network: NetworkInfo): Promise<void> {
+  private async startDefined(
+    domain: Domain,
+    xml: string,
+    instance: InstanceSpec,
+    network: NetworkInfo,
+  ): Promise<void> {
     await ensureBridges(network);
     // A transient domain (a clone whose service died before it was defined) is gone with its guest.
     await domain.removeManagedSave().catch(ignoreNotFound);
-    const defined = await this.connection.defineXml(xml);
-    await defined.start({ paused: false });
+    await this.start(await this.connection.defineXml(xml), instance);
+  }
+
+  private async start(domain: Domain, instance: InstanceSpec): Promise<void> {
+    await withVtpmSecret(this.connection, instance, () => domain.start({ paused: false }));
+  }
+
+  /** What a service that was killed while it started guests left in libvirtd's memory. */
+  private async forgetVtpmSecrets(): Promise<void> {
+    for (const uuid of await this.instances.list()) await forgetVtpmSecret(this.connection, uuid);
   }
 
   private async coldXml(instance: InstanceSpec, network: NetworkInfo, rescue?: RescueDisks): Promise<string> {
@@ -528,6 +557,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     } catch (error) {
       if (!(error instanceof InstanceNotFound)) throw error;
     }
+    await forgetVtpmState(uuid);
     await this.instances.remove(uuid);
   }
 

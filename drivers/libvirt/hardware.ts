@@ -3,7 +3,6 @@ import {
   ImageSerialPortNumberExceedFlavorValue,
   ImageSerialPortNumberInvalid,
   ImageUnacceptable,
-  Invalid,
   SecureBootNotSupported,
 } from '../../lib/exceptions';
 import type { ImageSpec, InstanceSpec } from '../driver';
@@ -32,7 +31,6 @@ export interface Hardware {
 /** @throws ImageUnacceptable for hardware that is not provided here */
 export function hardwareOf({ image, flavor }: Pick<InstanceSpec, 'image' | 'flavor'>): Hardware {
   const wanted = image.properties;
-  refuseTpm({ image, flavor });
   if ((flavor.extraSpecs['os:secure_boot'] ?? wanted.os_secure_boot) === 'required') {
     throw new SecureBootNotSupported('Secure Boot is not supported by host');
   }
@@ -71,15 +69,6 @@ export function serialPortCount({ image, flavor }: Pick<InstanceSpec, 'image' | 
     );
   }
   return ofImage ?? ofFlavor ?? 1;
-}
-
-/**
- * An emulated TPM keeps its state under a secret of the key manager, which is not asked here; hosts without have no trait
- * that would bring such a server to them (nova: `swtpm_enabled = false`).
- */
-function refuseTpm({ image, flavor }: Pick<InstanceSpec, 'image' | 'flavor'>): void {
-  const wanted = flavor.extraSpecs['hw:tpm_version'] ?? image.properties.hw_tpm_version;
-  if (wanted !== undefined) throw new Invalid('Refusing to create an emulated TPM with no secret!');
 }
 
 /** Device name of the root disk (`vda`), as Nova records it. */

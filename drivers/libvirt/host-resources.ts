@@ -62,7 +62,7 @@ export async function readHostResources(
     },
     supportedInstances: [['x86_64', settings.libvirt.virtType, 'hvm']],
     traits: [
-      ...driverTraits(),
+      ...driverTraits(settings),
       ...cpuTraits(features),
       ...(cpu.threads > 1 ? ['HW_CPU_HYPERTHREADING'] : []),
     ],
@@ -91,7 +91,7 @@ export function parseMemory(meminfo: string): { totalMb: number; usedMb: number 
 }
 
 /** What servers can ask of this driver by traits. */
-function driverTraits(): string[] {
+function driverTraits({ libvirt }: DriverSettings): string[] {
   const models = (prefix: string, names: readonly string[]): string[] =>
     names.map((name) => `COMPUTE_${prefix}_${name.toUpperCase()}`);
   return [
@@ -102,6 +102,7 @@ function driverTraits(): string[] {
     'COMPUTE_NET_ATTACH_INTERFACE',
     'COMPUTE_NET_ATTACH_INTERFACE_WITH_TAG',
     'COMPUTE_TRUSTED_CERTS',
+    ...(libvirt.swtpmEnabled ? ['COMPUTE_SECURITY_TPM_1_2', 'COMPUTE_SECURITY_TPM_2_0'] : []),
     ...models('IMAGE_TYPE', ['qcow2', 'raw']),
     ...models('STORAGE_BUS', DISK_BUSES),
     ...models('NET_VIF_MODEL', VIF_MODELS),

@@ -9,6 +9,7 @@ import type { FlavorSpec } from '../driver';
 import { exists, type InstancePaths, type InstanceStore } from './instance-store';
 import { createEphemeral, createSwap, GIB, TOOL_TIMEOUT_MS } from './local-disks';
 import { run } from './program';
+import { saveVtpmState } from './vtpm';
 
 const COPY_TIMEOUT_MS = 2 * 60 * 60_000;
 
@@ -26,6 +27,7 @@ export async function setDisksAside(
       const args = ['--reflink=auto', '--sparse=always', aside[disk], fresh[disk]];
       await run('cp', args, { timeoutMs: COPY_TIMEOUT_MS, signal });
     }
+    await saveVtpmState(uuid, aside.directory);
   } catch (error) {
     await instances.putBack(uuid);
     throw error;

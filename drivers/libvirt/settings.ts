@@ -18,6 +18,10 @@ export interface DriverSettings {
     readonly cpuModels: readonly string[];
     /** MiB of memory that servers get from files; 0: from the host. */
     readonly fileBackedMemory: number;
+    /** Whether servers may have emulated TPMs, and who owns the state of these. */
+    readonly swtpmEnabled: boolean;
+    readonly swtpmUser: string;
+    readonly swtpmGroup: string;
   };
   readonly vnc: {
     readonly enabled: boolean;

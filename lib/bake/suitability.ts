@@ -16,6 +16,7 @@ const HARDWARE: Readonly<Record<string, readonly string[]>> = {
   hw_video_model: ['vga', 'virtio'],
   hw_machine_type: [DEFAULT_MACHINE_TYPE],
   hw_scsi_model: [],
+  hw_tpm_version: [],
   hw_serial_port_count: ['1'],
   os_type: ['linux'],
 };

@@ -7,7 +7,7 @@ import type { Config } from '../config';
 import type { Logger } from '../log';
 import type { Messaging } from '../messaging';
 import { Conductor } from '../objects';
-import type { Glance, Neutron, Placement } from '../openstack';
+import type { Barbican, Glance, Neutron, Placement } from '../openstack';
 import type { BootRecorder } from '../sidecar';
 import type { Squirrel } from '../squirrel';
 import { AdminPassword } from './admin-password';
@@ -51,6 +51,7 @@ import { Terminator } from './terminate';
 import { Unshelve } from './unshelve';
 import { refusals } from './unsupported';
 import { UsageAudit } from './usage-audit';
+import { Vtpm } from './vtpm';
 
 /** What the compute service needs from outside. */
 export interface ComputeServiceSurroundings {
@@ -62,6 +63,8 @@ export interface ComputeServiceSurroundings {
   readonly glance: Glance;
   readonly neutron: Neutron;
   readonly placement: Placement;
+  /** Looked for when it is first needed. */
+  readonly keyManager: () => Barbican;
   readonly templates: Templates;
   readonly squirrel: Squirrel;
   readonly boots: BootRecorder;
@@ -78,6 +81,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     glance,
     neutron,
     placement,
+    keyManager,
     templates,
     squirrel,
     boots,
@@ -97,6 +101,8 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
   const events = new ExternalEvents();
   const tracker = new ResourceTracker({ driver, hosts, instances: records, placement, config });
 
+  const vtpm = new Vtpm({ keyManager, records, logger, enabled: config.libvirt.swtpmEnabled });
+
   const conductorTasks = new ConductorTasks(messaging);
 
   const vifPlugging = {
@@ -114,6 +120,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     placement,
     conductor: conductorTasks,
     scheduler,
+    vtpm,
     events,
     news,
     locks,
@@ -136,6 +143,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     tracker,
     placement,
     scheduler,
+    vtpm,
     instanceNameTemplate,
   });
   const power = new Power({
@@ -144,6 +152,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     records,
     networkCache,
     glance,
+    vtpm,
     options: {
       instanceNameTemplate,
       shutdownTimeoutMs: config.default.shutdownTimeout * 1000,
@@ -171,6 +180,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     boots,
     power,
     scheduler,
+    vtpm,
     options: {
       instanceNameTemplate,
       forceConfigDrive: config.default.forceConfigDrive,
@@ -194,6 +204,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     tracker,
     placement,
     scheduler,
+    vtpm,
     logger,
     instanceNameTemplate,
   });
@@ -207,6 +218,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     placement,
     conductor: conductorTasks,
     scheduler,
+    vtpm,
     end: resizeEnd,
     logger,
     options: { host, hostAddress: config.default.myIp, instanceNameTemplate },
@@ -239,7 +251,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     boots,
     options: { host, instanceNameTemplate, forceConfigDrive: config.default.forceConfigDrive, vifPlugging },
   });
-  const suspend = new Suspend({ driver, actions, records, networkCache, power, instanceNameTemplate });
+  const suspend = new Suspend({ driver, actions, records, networkCache, power, vtpm, instanceNameTemplate });
   const softDelete = new SoftDelete({
     driver,
     actions,
@@ -248,6 +260,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     networkCache,
     power,
     terminator,
+    vtpm,
     logger,
     options: { instanceNameTemplate, reclaimAfterMs: config.default.reclaimInstanceInterval * 1000 },
   });
@@ -270,6 +283,7 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     suspend,
     softDelete,
     terminator,
+    vtpm,
     interrupted: new InterruptedOperations({
       driver,
       records,

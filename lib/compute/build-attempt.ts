@@ -39,6 +39,7 @@ import { SaveChain } from './save-chain';
 import type { SchedulerNews } from './scheduler-news';
 import { TaskState, VmState } from './states';
 import { VifPlugging, type VifPluggingPolicy } from './vif-plugging';
+import type { Vtpm } from './vtpm';
 
 /** What builds work with. */
 export interface BuilderParts {
@@ -54,6 +55,7 @@ export interface BuilderParts {
   readonly placement: Pick<Placement, 'deleteAllocations'>;
   readonly conductor: Pick<ConductorTasks, 'buildInstances'>;
   readonly scheduler: Pick<SchedulerNews, 'instanceUpdated'>;
+  readonly vtpm: Pick<Vtpm, 'withSecret' | 'deleteSecret'>;
   readonly events: ExternalEvents;
   readonly news: Pick<InstanceNews, 'tell'>;
   readonly locks: InstanceLocks;
@@ -94,7 +96,9 @@ export class BuildAttempt {
 
   /** @returns how the server came up, and what happens to it after it is active (settles when the guest is ready) */
   async run(signal: AbortSignal): Promise<{ outcome: SpawnOutcome; followUp: Promise<void> }> {
-    const { driver, templates, tracker, scheduler } = this.parts;
+    const { driver, templates, tracker, scheduler, vtpm } = this.parts;
+    // Before all else: no other save of the server is under way then.
+    const instance = await vtpm.withSecret(this.context, this.instance, this.spec);
     const onAbort = (): void => this.abort.abort(signal.reason);
     signal.addEventListener('abort', onAbort, { once: true });
     if (signal.aborted) onAbort();
@@ -110,7 +114,7 @@ export class BuildAttempt {
       );
       if ('none' in template) templates.wanted(this.spec.image);
       const outcome = await driver.spawn({
-        instance: this.spec,
+        instance,
         template,
         network,
         identity,
@@ -315,21 +319,23 @@ export class BuildAttempt {
 
   /** Takes back ports, records and the claim; the driver has taken back its own. */
   private async undo(network: Promise<NetworkInfo>): Promise<void> {
-    const { networks, records, tracker } = this.parts;
+    const { networks, records, tracker, vtpm } = this.parts;
     const { context, instance, request } = this;
     tracker.release(instance.uuid);
     // What comes next writes the server's states itself; no save of this attempt may come after it.
     await this.saves.stop();
     const networkInfo = await network.catch(() => null);
-    const steps: (() => Promise<unknown>)[] =
-      networkInfo === null
+    const steps: (() => Promise<unknown>)[] = [
+      () => vtpm.deleteSecret(context, instance),
+      ...(networkInfo === null
         ? []
         : [
             () =>
               networks.deallocate(instance, networkInfo, { requestedNetworks: request.requestedNetworks }),
             () => records.deleteVirtualInterfaces(context, instance.uuid),
             () => records.saveNetworkInfo(context, instance, []),
-          ];
+          ]),
+    ];
     for (const step of steps) {
       await step().catch((error: unknown) =>
         this.log.warn(`clean-up after a failed build: ${describeError(error)}`),

@@ -16,6 +16,7 @@ import { instanceSpec } from './instance-spec';
 import type { NetworkCache } from './network-cache';
 import { forgetShelving, shelvedImage } from './shelving';
 import { TaskState, VmState } from './states';
+import type { Vtpm } from './vtpm';
 
 /** The operator's options that concern power. */
 export interface PowerOptions {
@@ -33,6 +34,7 @@ export interface PowerParts {
   readonly records: InstanceRecords;
   readonly networkCache: NetworkCache;
   readonly glance: Pick<Glance, 'delete'>;
+  readonly vtpm: Pick<Vtpm, 'withSecret'>;
   readonly options: PowerOptions;
 }
 
@@ -56,7 +58,7 @@ export class Power {
   async start(context: RequestContext, instance: Instance): Promise<void> {
     const { actions, driver } = this.parts;
     await actions.run(context, instance, 'start_instance', async (log) => {
-      await driver.powerOn(this.spec(instance), await this.network(context, instance));
+      await driver.powerOn(await this.spec(context, instance), await this.network(context, instance));
       // A server that is still here when it is taken from the shelf is simply started.
       await this.deleteShelvedImage(instance, log);
       if (shelvedImage(instance) !== null) forgetShelving(instance);
@@ -79,13 +81,14 @@ export class Power {
       await records.save(context, instance, expected);
       instance.set('task_state', states.started);
       await records.save(context, instance, [states.pending]);
+      const spec = await this.spec(context, instance);
       const softly =
         type === 'SOFT' &&
         instance.powerState === PowerState.RUNNING &&
-        (await driver.softReboot(instance.uuid, this.parts.options.softRebootTimeoutMs));
+        (await driver.softReboot(spec, this.parts.options.softRebootTimeoutMs));
       if (!softly) {
         if (type === 'SOFT') log.info('the guest did not react to the soft reboot; rebooting hard');
-        await driver.hardReboot(this.spec(instance), network);
+        await driver.hardReboot(spec, network);
       }
       await this.settle(context, instance, VmState.ACTIVE);
     });
@@ -146,8 +149,9 @@ export class Power {
     return this.parts.networkCache.refresh(context, instance);
   }
 
-  private spec(instance: Instance): InstanceSpec {
-    return instanceSpec(instance, this.parts.options.instanceNameTemplate);
+  private async spec(context: RequestContext, instance: Instance): Promise<InstanceSpec> {
+    const spec = instanceSpec(instance, this.parts.options.instanceNameTemplate);
+    return await this.parts.vtpm.withSecret(context, instance, spec);
   }
 
   private shutdownTimeoutMs(instance: Instance): number {

@@ -26,6 +26,7 @@ import type { NetworkCache } from './network-cache';
 import type { Power } from './power';
 import type { SchedulerNews } from './scheduler-news';
 import { TaskState, VmState } from './states';
+import type { Vtpm } from './vtpm';
 
 /** What rebuilds work with. */
 export interface RebuilderParts {
@@ -40,6 +41,7 @@ export interface RebuilderParts {
   readonly boots: BootRecorder;
   readonly power: Power;
   readonly scheduler: SchedulerNews;
+  readonly vtpm: Pick<Vtpm, 'withSecret'>;
   readonly options: {
     readonly instanceNameTemplate: string;
     readonly forceConfigDrive: boolean;
@@ -136,7 +138,7 @@ export class Rebuilder {
       identity: Promise.resolve(identity()),
       ...tellingOfDevices(instance, tags, identity),
     };
-    await timeline.run(() => this.spawn(instance, image, network, who, timeline, log, signal));
+    await timeline.run(() => this.spawn(context, instance, image, network, who, timeline, log, signal));
     instance.update({
       vm_state: VmState.ACTIVE,
       task_state: null,
@@ -150,6 +152,7 @@ export class Rebuilder {
 
   /** A clone that does not become itself is replaced by a cold boot at once, and its µVM is not offered again. */
   private async spawn(
+    context: RequestContext,
     instance: Instance,
     image: ImageSpec,
     network: NetworkInfo,
@@ -158,8 +161,9 @@ export class Rebuilder {
     log: Logger,
     signal: AbortSignal,
   ): Promise<void> {
-    const { driver, templates, boots, options } = this.parts;
-    const spec = instanceSpec(instance, options.instanceNameTemplate, image);
+    const { driver, templates, boots, vtpm, options } = this.parts;
+    const wanted = instanceSpec(instance, options.instanceNameTemplate, image);
+    const spec = await vtpm.withSecret(context, instance, wanted);
     const request = {
       instance: spec,
       network: Promise.resolve(network),

@@ -16,6 +16,7 @@ import type { SoftDelete } from './soft-delete';
 import { BUILD_TASK_STATES, TaskState, VmState } from './states';
 import type { Suspend } from './suspend';
 import type { Terminator } from './terminate';
+import type { Vtpm } from './vtpm';
 
 /** What recovery works with. */
 export interface RecoveryParts {
@@ -26,6 +27,7 @@ export interface RecoveryParts {
   readonly suspend: Pick<Suspend, 'suspend' | 'resume'>;
   readonly softDelete: Pick<SoftDelete, 'delete' | 'restore'>;
   readonly terminator: Pick<Terminator, 'terminate'>;
+  readonly vtpm: Pick<Vtpm, 'validate'>;
   readonly interrupted: Pick<InterruptedOperations, 'recover'>;
   readonly logger: Logger;
   readonly options: {
@@ -48,9 +50,14 @@ const REBOOTS: readonly (string | null)[] = [
 export class Recovery {
   constructor(private readonly parts: RecoveryParts) {}
 
-  /** Goes through all servers of this host; one that cannot be helped is logged and does not stop the others. */
+  /**
+   * Goes through all servers of this host; one that cannot be helped is logged and does not stop the others.
+   * @throws InvalidConfiguration when they are not to be had with the options of this host
+   */
   async run(context: RequestContext): Promise<void> {
-    for (const instance of await this.parts.records.listOnHost(context)) {
+    const instances = await this.parts.records.listOnHost(context);
+    this.parts.vtpm.validate(instances);
+    for (const instance of instances) {
       const log = logAbout(this.parts.logger, { instanceUuid: instance.uuid });
       try {
         await this.recover(context, instance, log);

@@ -17,6 +17,7 @@ import type { Power } from './power';
 import type { ResourceTracker } from './resource-tracker';
 import type { SchedulerNews } from './scheduler-news';
 import { RESIZE_TASK_STATES, TaskState, VmState } from './states';
+import type { Vtpm } from './vtpm';
 
 /** What the end of a resize works with. */
 export interface ResizeEndParts {
@@ -28,6 +29,7 @@ export interface ResizeEndParts {
   readonly tracker: Pick<ResourceTracker, 'track' | 'publish'>;
   readonly placement: Pick<Placement, 'moveAllocations' | 'deleteAllocations'>;
   readonly scheduler: Pick<SchedulerNews, 'instanceUpdated'>;
+  readonly vtpm: Pick<Vtpm, 'withSecret' | 'deleteUnused'>;
   readonly logger: Logger;
   readonly instanceNameTemplate: string;
 }
@@ -49,6 +51,7 @@ export class ResizeEnd {
       const instance = await records.get(context, given.uuid);
       try {
         await driver.confirmMigration(instance.uuid);
+        await this.parts.vtpm.deleteUnused(context, instance);
         migration.set('status', 'confirmed');
         await records.saveMigration(context, migration);
         await records.dropMigrationContext(context, instance);
@@ -140,13 +143,15 @@ export class ResizeEnd {
     migration: Migration | null,
     outcome: 'reverted' | 'error',
   ): Promise<void> {
-    const { driver, records, networkCache, placement, instanceNameTemplate } = this.parts;
+    const { driver, records, networkCache, placement, vtpm, instanceNameTemplate } = this.parts;
     if (instance.oldFlavor !== null) takeFlavor(instance, instance.oldFlavor);
     await records.save(context, instance);
     if (migration !== null) await placement.moveAllocations(migration.uuid, instance.uuid);
     const network = await networkCache.refresh(context, instance);
     const spec = instanceSpec(instance, instanceNameTemplate);
-    await driver.finishRevertMigration(spec, network, ranBefore(instance));
+    await vtpm.deleteUnused(context, instance);
+    const withSecret = await vtpm.withSecret(context, instance, spec);
+    await driver.finishRevertMigration(withSecret, network, ranBefore(instance));
     await records.dropMigrationContext(context, instance);
     if (migration === null) return;
     migration.set('status', outcome);

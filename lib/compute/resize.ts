@@ -23,6 +23,7 @@ import type { ResizeEnd } from './resize-end';
 import type { ResourceTracker } from './resource-tracker';
 import type { SchedulerNews } from './scheduler-news';
 import { TaskState, VmState } from './states';
+import type { Vtpm } from './vtpm';
 
 /** What resizes work with. */
 export interface ResizeParts {
@@ -36,6 +37,7 @@ export interface ResizeParts {
   readonly end: Pick<ResizeEnd, 'rollBack'>;
   readonly conductor: Pick<ConductorTasks, 'resizeInstance'>;
   readonly scheduler: Pick<SchedulerNews, 'instanceUpdated'>;
+  readonly vtpm: Pick<Vtpm, 'withSecret'>;
   readonly logger: Logger;
   readonly options: {
     readonly host: string;
@@ -158,13 +160,14 @@ export class Resize {
     migration: Migration,
     flavor: Flavor,
   ): Promise<void> {
-    const { driver, records, networkCache, power, tracker, scheduler, options } = this.parts;
+    const { driver, records, networkCache, power, tracker, scheduler, vtpm, options } = this.parts;
     takeFlavor(instance, flavor);
     const network = await networkCache.refresh(context, instance);
     instance.set('task_state', TaskState.RESIZE_FINISH);
     await records.save(context, instance, [TaskState.RESIZE_MIGRATED]);
     const spec = instanceSpec(instance, options.instanceNameTemplate);
-    await driver.finishMigration(spec, network, ranBefore(instance));
+    const withSecret = await vtpm.withSecret(context, instance, spec);
+    await driver.finishMigration(withSecret, network, ranBefore(instance));
     migration.set('status', 'finished');
     await records.saveMigration(context, migration);
     instance.update({

@@ -15,6 +15,7 @@ import type { NetworkCache } from './network-cache';
 import type { Power } from './power';
 import { TaskState, VmState } from './states';
 import type { Terminator } from './terminate';
+import type { Vtpm } from './vtpm';
 
 /** What soft deletes work with. */
 export interface SoftDeleteParts {
@@ -24,6 +25,7 @@ export interface SoftDeleteParts {
   readonly records: InstanceRecords;
   readonly networkCache: NetworkCache;
   readonly power: Power;
+  readonly vtpm: Pick<Vtpm, 'withSecret'>;
   readonly terminator: Terminator;
   readonly logger: Logger;
   readonly options: {
@@ -46,10 +48,11 @@ export class SoftDelete {
   }
 
   async restore(context: RequestContext, instance: Instance): Promise<void> {
-    const { actions, driver, networkCache, options } = this.parts;
+    const { actions, driver, networkCache, vtpm, options } = this.parts;
     await actions.run(context, instance, 'restore_instance', async () => {
       const network = await networkCache.refresh(context, instance);
-      await driver.powerOn(instanceSpec(instance, options.instanceNameTemplate), network);
+      const spec = instanceSpec(instance, options.instanceNameTemplate);
+      await driver.powerOn(await vtpm.withSecret(context, instance, spec), network);
       await this.settle(context, instance, VmState.ACTIVE, TaskState.RESTORING);
     });
   }

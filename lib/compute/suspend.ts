@@ -11,6 +11,7 @@ import { instanceSpec } from './instance-spec';
 import type { NetworkCache } from './network-cache';
 import type { Power } from './power';
 import { TaskState, VmState } from './states';
+import type { Vtpm } from './vtpm';
 
 /** What suspending works with. */
 export interface SuspendParts {
@@ -19,6 +20,7 @@ export interface SuspendParts {
   readonly records: InstanceRecords;
   readonly networkCache: NetworkCache;
   readonly power: Power;
+  readonly vtpm: Pick<Vtpm, 'withSecret'>;
   readonly instanceNameTemplate: string;
 }
 
@@ -46,12 +48,13 @@ export class Suspend {
   }
 
   async resume(context: RequestContext, instance: Instance): Promise<void> {
-    const { actions, driver, networkCache, power, records, instanceNameTemplate } = this.parts;
+    const { actions, driver, networkCache, power, records, vtpm, instanceNameTemplate } = this.parts;
     await actions.run(context, instance, 'resume_instance', async () => {
       const network = await networkCache.refresh(context, instance);
-      await this.orError(instance, () =>
-        driver.resume(instanceSpec(instance, instanceNameTemplate), network),
-      );
+      await this.orError(instance, async () => {
+        const spec = instanceSpec(instance, instanceNameTemplate);
+        await driver.resume(await vtpm.withSecret(context, instance, spec), network);
+      });
       const { [OLD_STATE]: before, ...kept } = instance.systemMetadata;
       instance.update({
         power_state: await power.powerState(instance),

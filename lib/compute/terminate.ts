@@ -17,6 +17,7 @@ import type { ServerNetworks } from './network';
 import type { ResourceTracker } from './resource-tracker';
 import type { SchedulerNews } from './scheduler-news';
 import { VmState } from './states';
+import type { Vtpm } from './vtpm';
 
 /** What deletes work with. */
 export interface TerminatorParts {
@@ -28,6 +29,7 @@ export interface TerminatorParts {
   readonly tracker: ResourceTracker;
   readonly placement: Placement;
   readonly scheduler: SchedulerNews;
+  readonly vtpm: Pick<Vtpm, 'deleteSecret'>;
   readonly instanceNameTemplate: string;
 }
 
@@ -53,8 +55,9 @@ export class Terminator {
 
   /** All that belongs to the server goes, its record last. */
   async delete(context: RequestContext, instance: Instance, log: Logger): Promise<void> {
-    const { driver, networks, records, tracker, placement, scheduler } = this.parts;
+    const { driver, networks, records, tracker, placement, scheduler, vtpm } = this.parts;
     await driver.destroy({ uuid: instance.uuid, name: instance.nameFrom(this.parts.instanceNameTemplate) });
+    await vtpm.deleteSecret(context, instance);
     await networks.deallocate(instance, instance.networkInfo);
     await records.deleteVirtualInterfaces(context, instance.uuid);
     await records.saveNetworkInfo(context, instance, []);

@@ -372,6 +372,12 @@ export const SECTIONS = {
         min: 0,
         doc: 'MiB of memory that servers get from files (`memory_backing_dir` in qemu.conf), reported as the memory of the host; all servers boot cold. Needs a `ram_allocation_ratio` of 1.0; 0 leaves memory to the host.',
       }),
+      swtpmEnabled: boolean({
+        default: false,
+        doc: 'Let servers have emulated TPMs: needs `swtpm` and `swtpm-tools` on the host, and a key manager. Such servers boot cold.',
+      }),
+      swtpmUser: text({ default: 'tss', doc: 'User that `swtpm` runs as: that of `qemu.conf`.' }),
+      swtpmGroup: text({ default: 'tss', doc: 'Group that `swtpm` runs as.' }),
       waitSoftRebootSeconds: integer({
         default: 120,
         min: 0,

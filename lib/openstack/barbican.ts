@@ -18,6 +18,8 @@ const SecretAnswer = z.looseObject({
   content_types: z.record(z.string(), z.string()).nullish(),
 });
 
+const StoreAnswer = z.looseObject({ secret_ref: z.string() });
+
 /** A client of Barbican; every call rejects with the errors of a service call. */
 export class Barbican {
   private readonly client: ServiceClient;
@@ -47,6 +49,22 @@ export class Barbican {
       throw new UnexpectedAnswer('GET', payloadCall.path, 'the payload is no text');
     }
     return { id, type: record.secret_type, payload: body };
+  }
+
+  /** Keeps a text. @returns the ID of the secret */
+  async store(
+    { name, type, payload }: Omit<BarbicanSecret, 'id'> & { readonly name: string },
+    signal?: AbortSignal,
+  ): Promise<string> {
+    const body = { name, secret_type: type, payload, payload_content_type: 'text/plain' };
+    const call = { method: 'POST', path: '/v1/secrets', body, signal } as const;
+    const { secret_ref: ref } = await this.client.request(StoreAnswer, call);
+    return ref.slice(ref.lastIndexOf('/') + 1);
+  }
+
+  /** Rejects with status 404 when there is no such secret. */
+  async delete(id: string, signal?: AbortSignal): Promise<void> {
+    await this.client.send({ method: 'DELETE', path: secretPath(id), signal });
   }
 }
 

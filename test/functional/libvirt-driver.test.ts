@@ -128,7 +128,7 @@ test('a server lives: spawn, console, VNC, pause, reboots, off, on, destroy', as
   await until('the guest to boot again', booted, 60_000);
 
   // Only a guest that sees its power button can go down by itself.
-  await until('the guest to hear the power button', () => driver.softReboot(uuid, 10_000), 90_000);
+  await until('the guest to hear the power button', () => driver.softReboot(instance, 10_000), 90_000);
   expect(await driver.getPowerState(uuid)).toBe(PowerState.RUNNING);
 
   await driver.powerOff(uuid, 0);

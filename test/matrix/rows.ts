@@ -115,8 +115,6 @@ export const ROWS: readonly Row[] = [
     key: 'operation.boot-emulated-tpm',
     title: 'Boot instance with an emulated trusted platform module (TPM)',
     nova: 'partial',
-    without:
-      'Refused as by a Nova without `swtpm_enabled`: its secrets need a key manager, which is not asked here.',
   },
 ];
 

@@ -131,6 +131,12 @@ export class NovaApi {
     return z.object({ flavor: z.object({ id: z.string() }) }).parse(data).flavor.id;
   }
 
+  async setExtraSpecs(flavorId: string, extraSpecs: Readonly<Record<string, string>>): Promise<void> {
+    if (Object.keys(extraSpecs).length === 0) return;
+    const url = `${this.url('compute')}/flavors/${flavorId}/os-extra_specs`;
+    await this.http.post(url, { extra_specs: extraSpecs });
+  }
+
   async deleteFlavor(id: string): Promise<void> {
     await this.http.delete(`${this.url('compute')}/flavors/${id}`);
   }
@@ -302,6 +308,15 @@ export class NovaApi {
     });
     const { secret_ref: ref } = z.object({ secret_ref: z.string() }).parse(data);
     return ref.slice(ref.lastIndexOf('/') + 1);
+  }
+
+  /** What a secret of Barbican is called; null when there is none. */
+  async secretName(id: string): Promise<string | null> {
+    const { data, status } = await this.http.get<unknown>(`${this.url('key-manager')}/v1/secrets/${id}`, {
+      headers: { Accept: 'application/json' },
+      validateStatus: (code) => code === 200 || code === 404,
+    });
+    return status === 404 ? null : z.object({ name: z.string() }).parse(data).name;
   }
 
   async deleteSecret(id: string): Promise<void> {

@@ -1,6 +1,18 @@
 /** Driver settings that a test has no interest in, as nova.conf's defaults. */
 import type { DriverSettings } from '../../drivers/libvirt';
 
+/** The hypervisor, its emulation without TPMs. */
+export const EMULATION = {
+  virtType: 'qemu',
+  connectionUri: '',
+  cpuMode: null,
+  cpuModels: [],
+  fileBackedMemory: 0,
+  swtpmEnabled: false,
+  swtpmUser: 'tss',
+  swtpmGroup: 'tss',
+} satisfies DriverSettings['libvirt'];
+
 /** Consoles other than VNC. */
 export const OTHER_CONSOLES = {
   spice: {

@@ -5,9 +5,14 @@ import { serialPortCount } from '../../drivers/libvirt/hardware';
 import { InstanceStore } from '../../drivers/libvirt/instance-store';
 import { portInterface, disk, toXml } from '../../drivers/libvirt/xml';
 import { viewDomain } from '../../drivers/libvirt/xml-reader';
-import { ImageSerialPortNumberExceedFlavorValue, ImageSerialPortNumberInvalid } from '../../lib/exceptions';
+import {
+  FlavorImageConflict,
+  ImageSerialPortNumberExceedFlavorValue,
+  ImageSerialPortNumberInvalid,
+  Invalid,
+} from '../../lib/exceptions';
 import type { Vif } from '../../lib/objects';
-import { OTHER_CONSOLES } from '../support/settings';
+import { EMULATION, OTHER_CONSOLES } from '../support/settings';
 
 const UUID = '2abff8de-c6c0-4117-b4aa-adcbecb44bb2';
 const VIF: Vif = {
@@ -57,7 +62,7 @@ function xmlOf(changes: Partial<ColdDomain> = {}, virtType: 'qemu' | 'kvm' = 'qe
     extras: { ephemeral: true, swap: true, configDrive: true },
     settings: {
       default: { instancesPath: '/var/lib/nova/instances', forceRawImages: true },
-      libvirt: { virtType, connectionUri: '', cpuMode: null, cpuModels: [], fileBackedMemory: 0 },
+      libvirt: { ...EMULATION, virtType },
       vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
       ...OTHER_CONSOLES,
     },
@@ -194,4 +199,39 @@ test('a port in Open vSwitch is marked with its id', () => {
   expect(xml).toMatch(
     new RegExp(`<virtualport type="openvswitch">\\s*<parameters interfaceid="${VIF.id}"/>`),
   );
+});
+
+describe('a TPM', () => {
+  const vtpmSecret = { uuid: UUID, passphrase: () => Promise.resolve('') };
+  const asking = (
+    properties: Record<string, string>,
+    extraSpecs: Record<string, string> = {},
+  ): InstanceSpec => {
+    const plain = instance(properties);
+    return { ...plain, flavor: { ...plain.flavor, extraSpecs }, vtpmSecret };
+  };
+
+  test.each([
+    [{ hw_tpm_version: '1.2' }, {}, 'tpm-tis', '1.2'],
+    [{}, { 'hw:tpm_version': '2.0', 'hw:tpm_model': 'tpm-crb' }, 'tpm-crb', '2.0'],
+    [{ hw_tpm_version: '2.0' }, { 'hw:tpm_version': '2.0' }, 'tpm-tis', '2.0'],
+  ])('of %j and %j is there, encrypted', (properties, extraSpecs, model, version) => {
+    expect(xmlOf({ instance: asking(properties, extraSpecs) }).replace(/\s+/g, ' ')).toContain(
+      `<tpm model="${model}"> <backend type="emulator" version="${version}"> <encryption secret="${UUID}"/>`,
+    );
+  });
+
+  test.each([
+    [{ hw_tpm_version: '3.0' }, {}, Invalid],
+    [{ hw_tpm_version: '2.0', hw_tpm_model: 'tpm-spapr' }, {}, Invalid],
+    [{ hw_tpm_version: '1.2', hw_tpm_model: 'tpm-crb' }, {}, Invalid],
+    [{ hw_tpm_version: '1.2' }, { 'hw:tpm_version': '2.0' }, FlavorImageConflict],
+  ])('of %j and %j is refused', (properties, extraSpecs, refusal) => {
+    expect(() => xmlOf({ instance: asking(properties, extraSpecs) })).toThrow(refusal);
+  });
+
+  test('is not made without a secret', () => {
+    expect(() => xmlOf({ instance: instance({ hw_tpm_version: '2.0' }) })).toThrow(/with no secret/);
+    expect(xmlOf({ instance: asking({ hw_tpm_model: 'tpm-crb' }) })).not.toContain('<tpm');
+  });
 });

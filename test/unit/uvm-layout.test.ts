@@ -1,7 +1,7 @@
 /** The hardware of a µVM: what is captured and what is restored must be one and the same machine. */
 import { XMLParser } from 'fast-xml-parser';
 import { bakeDriveXml, dimmXml, uvmDomainXml, type UvmDomain } from '../../drivers/libvirt/uvm/layout';
-import { OTHER_CONSOLES } from '../support/settings';
+import { EMULATION, OTHER_CONSOLES } from '../support/settings';
 
 const common: Omit<UvmDomain, 'role'> = {
   name: 'instance-00000001',
@@ -19,7 +19,7 @@ const common: Omit<UvmDomain, 'role'> = {
   },
   settings: {
     default: { instancesPath: '/i', forceRawImages: true },
-    libvirt: { virtType: 'qemu', connectionUri: '', cpuMode: null, cpuModels: [], fileBackedMemory: 0 },
+    libvirt: EMULATION,
     vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
     ...OTHER_CONSOLES,
   },

@@ -5,7 +5,7 @@ import type { InstanceSpec, SpawnRequest } from '../../../drivers/driver';
 import type { DriverSettings } from '../../../drivers/libvirt';
 import type { NetworkInfo, Vif } from '../../../lib/objects';
 import { Timeline } from '../../../lib/timeline';
-import { OTHER_CONSOLES } from '../../support/settings';
+import { EMULATION, OTHER_CONSOLES } from '../../support/settings';
 
 /** The tiny guest that the all-in-one builds. */
 export const TINY_IMAGE = join(process.env['PREBAKE_CLOUD'] ?? '/srv/prebake-cloud', 'images', 'tiny.qcow2');
@@ -14,13 +14,7 @@ export const TINY_IMAGE = join(process.env['PREBAKE_CLOUD'] ?? '/srv/prebake-clo
 export function driverSettings(directory: string, libvirtUri: string): DriverSettings {
   return {
     default: { instancesPath: join(directory, 'instances'), forceRawImages: true },
-    libvirt: {
-      virtType: 'qemu',
-      connectionUri: libvirtUri,
-      cpuMode: null,
-      cpuModels: [],
-      fileBackedMemory: 0,
-    },
+    libvirt: { ...EMULATION, connectionUri: libvirtUri },
     vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
     ...OTHER_CONSOLES,
   };

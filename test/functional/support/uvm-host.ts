@@ -23,7 +23,7 @@ import { Timeline } from '../../../lib/timeline';
 import { PrivateLibvirtd } from './private-libvirtd';
 import { until } from './until';
 import { UNLIMITED } from '../../support/squirrel';
-import { OTHER_CONSOLES } from '../../support/settings';
+import { EMULATION, OTHER_CONSOLES } from '../../support/settings';
 
 const run = promisify(execFile);
 const HOOK = join(__dirname, '../../../drivers/libvirt/hook/prebake');
@@ -66,7 +66,7 @@ export function driverOf({ directory, uri, options }: UvmHostPlace): LibvirtDriv
   return LibvirtDriver.create({
     config: {
       default: { instancesPath: join(directory, 'instances'), forceRawImages: true },
-      libvirt: { virtType: 'qemu', connectionUri: uri, cpuMode: null, cpuModels: [], fileBackedMemory: 0 },
+      libvirt: { ...EMULATION, connectionUri: uri },
       vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
       ...OTHER_CONSOLES,
     },

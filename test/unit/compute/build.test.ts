@@ -12,6 +12,7 @@ import { Conductor, Instance, type NetworkInfo, deserialise, networkInfoSchema }
 import { BootRecorder, Metrics } from '../../../lib/sidecar';
 import { argsOf, recordedRequest } from '../../support/rpc-recordings';
 import { type ObjectCall, ScriptedConductor } from '../../support/scripted-conductor';
+import { noVtpm } from '../../support/vtpm';
 
 const PORT = 'fc44e9ab-301c-432a-bf1d-f2a889ab3d0e';
 const NETWORK = networkInfoSchema.parse([
@@ -76,6 +77,7 @@ function world(
     placement: { deleteAllocations: note('allocations deleted', Promise.resolve(true)) },
     conductor: { buildInstances: note('handed on', Promise.resolve()) },
     scheduler: { instanceUpdated: () => Promise.resolve() },
+    vtpm: noVtpm(records),
     events,
     news: { tell: () => undefined },
     locks,

@@ -13,6 +13,7 @@ import { RequestContext } from '../../../lib/messaging';
 import { Conductor, Instance, deserialise } from '../../../lib/objects';
 import { argsOf, recordedRequest } from '../../support/rpc-recordings';
 import { ScriptedConductor } from '../../support/scripted-conductor';
+import { noVtpm } from '../../support/vtpm';
 
 const context = RequestContext.admin();
 const logger = pino({ level: 'silent' });
@@ -42,6 +43,7 @@ function surroundings(powerState: PowerState, answers: Readonly<Record<string, u
     actions: new InstanceActions({ records, locks, logger }),
     networkCache: { refresh: () => Promise.resolve([]) },
     power: { powerState: () => Promise.resolve(powerState) },
+    vtpm: noVtpm(records),
     instanceNameTemplate: 'instance-%08x',
   };
 }

@@ -8,6 +8,7 @@ import { RequestContext } from '../../../lib/messaging';
 import { Conductor, Instance, deserialise } from '../../../lib/objects';
 import { argsOf, recordedRequest } from '../../support/rpc-recordings';
 import { ScriptedConductor } from '../../support/scripted-conductor';
+import { noVtpm } from '../../support/vtpm';
 
 /** The recorded server in another state, as the database would give it. */
 function server(vmState: string, taskState: string | null): Instance {
@@ -58,6 +59,7 @@ async function recovered(vmState: string, taskState: string | null, powerState: 
     suspend: { suspend: note('suspend'), resume: note('resume') },
     softDelete: { delete: note('soft delete'), restore: note('restore') },
     terminator: { terminate: note('delete') },
+    vtpm: noVtpm(records),
     logger: pino({ level: 'silent' }),
     options: { instanceNameTemplate: 'instance-%08x', resumeGuests: false },
   });

@@ -144,7 +144,6 @@ describe('hardware that a server cannot have', () => {
     ['a machine', { hw_machine_type: 'pc,accel=none' }, {}, 'ImageUnacceptable'],
     ['Secure Boot by its image', { os_secure_boot: 'required' }, {}, 'SecureBootNotSupported'],
     ['Secure Boot by its flavor', {}, { 'os:secure_boot': 'required' }, 'SecureBootNotSupported'],
-    ['an emulated TPM', { hw_tpm_version: '2.0' }, {}, 'Invalid'],
   ])('%s', (_name, properties, extraSpecs, exception) => {
     const subject = asked(properties, extraSpecs);
     expect(() => hardwareOf(subject)).toThrow(expect.objectContaining({ name: exception }) as Error);

@@ -11,6 +11,7 @@ import { RequestContext } from '../../../lib/messaging';
 import { Conductor, Flavor, Instance, Migration, createObject, deserialise } from '../../../lib/objects';
 import { argsOf, recordedRequest } from '../../support/rpc-recordings';
 import { ScriptedConductor } from '../../support/scripted-conductor';
+import { noVtpm } from '../../support/vtpm';
 
 const context = RequestContext.admin();
 const logger = pino({ level: 'silent' });
@@ -65,6 +66,7 @@ function world(options: { readonly migrations?: readonly Migration[]; readonly f
     tracker: { nodeName: 'node', track: () => undefined, publish: () => Promise.resolve() },
     placement: { moveAllocations: note('move'), deleteAllocations: note('free') },
     scheduler: { instanceUpdated: () => Promise.resolve() },
+    vtpm: noVtpm(records),
     conductor: { resizeInstance: note('elsewhere') },
     driver: {
       migrateDisk: note('set aside'),

@@ -92,6 +92,16 @@ export class Invalid extends NovaException {
 export class FlavorImageConflict extends NovaException {}
 /** Options of this host contradict each other, the host or its servers. */
 export class InvalidConfiguration extends Invalid {}
+/** The action of a watchdog is none. */
+export class InvalidWatchdogAction extends Invalid {}
+/** The image wants more memory for its screen than the flavor allows. */
+export class RequestedVRamTooHigh extends NovaException {}
+/** The image allows itself more sockets, cores or threads than the flavor does. */
+export class ImageVCPULimitsRangeExceeded extends Invalid {}
+/** The image wants more sockets, cores or threads than are allowed. */
+export class ImageVCPUTopologyRangeExceeded extends Invalid {}
+/** The flavor's vCPUs do not fit into the sockets, cores and threads that are allowed. */
+export class ImageVCPULimitsRangeImpossible extends Invalid {}
 /** This host has no UEFI for guests. */
 export class UEFINotSupported extends Invalid {}
 /** This host has no secure boot for guests. */

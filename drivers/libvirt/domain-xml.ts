@@ -5,9 +5,11 @@
 import type { NetworkInfo } from '../../lib/objects';
 import type { InstanceSpec } from '../driver';
 import { hasScreen, screens, serialPorts } from './consoles';
+import { cpuTopology, type CpuTopology } from './cpu-topology';
+import type { GuestOptions } from './guest-options';
 import { devicePrefix, hardwareOf, type Hardware } from './hardware';
 import type { InstancePaths } from './instance-store';
-import { bandwidth, ioTune } from './quotas';
+import { bandwidth, cpuTune, ioTune } from './quotas';
 import { cpuMode, type DriverSettings } from './settings';
 import {
   agentChannel,
@@ -19,6 +21,7 @@ import {
   toXml,
   video,
   type DiskBus,
+  type InterfaceOptions,
   type XmlNode,
 } from './xml';
 import { tpm } from './vtpm';
@@ -53,6 +56,7 @@ export interface ColdDomain {
 export function coldDomainXml(domain: ColdDomain): string {
   const { instance, settings } = domain;
   const hardware = hardwareOf(instance);
+  const { options } = hardware;
   return toXml('domain', {
     '@type': settings.libvirt.virtType,
     uuid: instance.uuid,
@@ -61,6 +65,7 @@ export function coldDomainXml(domain: ColdDomain): string {
     memory: { '@unit': 'KiB', '#': instance.flavor.memoryMb * 1024 },
     memoryBacking: settings.libvirt.fileBackedMemory > 0 ? fileBacking() : undefined,
     vcpu: { '@placement': 'static', '#': instance.flavor.vcpus },
+    cputune: cpuTune(instance.flavor),
     ...smbios(instance),
     os: {
       '@firmware': hardware.firmware === 'uefi' ? 'efi' : undefined,
@@ -68,29 +73,32 @@ export function coldDomainXml(domain: ColdDomain): string {
       firmware:
         hardware.firmware === 'uefi' ? { feature: { '@enabled': 'no', '@name': 'secure-boot' } } : undefined,
       boot: domain.rescue === undefined ? { '@dev': 'hd' } : undefined,
+      bootmenu: options.bootMenu ? { '@enable': 'yes' } : undefined,
       smbios: { '@mode': 'sysinfo' },
     },
-    features: { acpi: {}, apic: {} },
+    features: features(options),
     clock: clock(settings, hardware),
-    cpu: cpu(settings, instance.flavor.vcpus),
+    cpu: cpu(settings, cpuTopology(instance)),
     on_reboot: 'restart',
     on_crash: 'destroy',
     devices: {
       emulator: domain.emulatorPath,
       controller: controllers([hardware.diskBus, domain.rescue?.bus]),
       disk: domain.rescue?.disks ?? usualDisks(domain, hardware),
-      interface: domain.network.map((vif) =>
-        portInterface(vif, { model: hardware.vifModel, bandwidth: bandwidth(instance.flavor) }),
-      ),
+      interface: domain.network.map((vif) => portInterface(vif, interfaceOptions(instance, settings))),
       serial: serialPorts(settings, domain.paths.consoleLog, domain.serialPorts),
-      input: [{ '@type': 'tablet', '@bus': 'usb' }],
+      input: inputs(settings, hardware),
       channel: [
         ...(hardware.guestAgent ? [agentChannel()] : []),
         ...(settings.spice.enabled && settings.spice.agentEnabled ? [spiceChannel()] : []),
       ],
       graphics: screens(settings),
-      video: video(hasScreen(settings) ? hardware.videoModel : 'none'),
-      rng: hardware.rng ? [rng()] : [],
+      video: video(hasScreen(settings) ? hardware.videoModel : 'none', options.videoRamKib),
+      rng: hardware.rng ? [rng({ rate: options.rngRate })] : [],
+      watchdog:
+        options.watchdogAction === null
+          ? undefined
+          : { '@model': 'i6300esb', '@action': options.watchdogAction },
       memballoon: { '@model': 'virtio', stats: { '@period': 10 } },
       panic: panicNotifier(),
       tpm: tpm(instance),
@@ -151,7 +159,7 @@ function smbios(instance: InstanceSpec): XmlNode {
   };
 }
 
-function clock({ libvirt }: DriverSettings, { localTime }: Hardware): XmlNode {
+function clock({ libvirt }: DriverSettings, { localTime, options }: Hardware): XmlNode {
   // Emulated time needs no help to catch up, and QEMU's emulation refuses the policies.
   const policies =
     libvirt.virtType === 'kvm'
@@ -162,17 +170,50 @@ function clock({ libvirt }: DriverSettings, { localTime }: Hardware): XmlNode {
       : [];
   return {
     '@offset': localTime ? 'localtime' : 'utc',
-    timer: [...policies, { '@name': 'hpet', '@present': 'no' }],
+    timer: [...policies, { '@name': 'hpet', '@present': options.hpet ? 'yes' : 'no' }],
   };
 }
 
-function cpu(settings: DriverSettings, vcpus: number): XmlNode {
-  const topology = { '@sockets': vcpus, '@cores': 1, '@threads': 1 };
+function cpu(settings: DriverSettings, { sockets, cores, threads }: CpuTopology): XmlNode {
+  const topology = { '@sockets': sockets, '@cores': cores, '@threads': threads };
   const mode = cpuMode(settings);
   if (mode === 'none') return { topology };
   if (mode !== 'custom')
     return { '@mode': mode, '@check': mode === 'host-model' ? 'partial' : 'none', topology };
   return { '@mode': 'custom', '@match': 'exact', model: settings.libvirt.cpuModels[0], topology };
+}
+
+function features({ pmu, hideHypervisorId }: GuestOptions): XmlNode {
+  return {
+    acpi: {},
+    apic: {},
+    kvm: hideHypervisorId ? { hidden: { '@state': 'on' } } : undefined,
+    pmu: pmu === null ? undefined : { '@state': pmu ? 'on' : 'off' },
+  };
+}
+
+/** Nobody types where nobody looks; SPICE's agent moves the pointer itself. */
+function inputs(settings: DriverSettings, { inputBus }: Hardware): XmlNode[] {
+  if (!hasScreen(settings)) return [];
+  const byAgent = settings.spice.enabled && settings.spice.agentEnabled && !settings.vnc.enabled;
+  return [
+    ...(byAgent ? [] : [{ '@type': 'tablet', '@bus': inputBus ?? 'usb' }]),
+    ...(inputBus === null ? [] : [{ '@type': 'keyboard', '@bus': inputBus }]),
+  ];
+}
+
+/** What each NIC of a server has. */
+export function interfaceOptions(
+  instance: Pick<InstanceSpec, 'flavor' | 'image'>,
+  { libvirt }: DriverSettings,
+): InterfaceOptions {
+  const { vifModel, options } = hardwareOf(instance);
+  const multiqueue = options.vifMultiqueue && vifModel === 'virtio' && libvirt.virtType === 'kvm';
+  return {
+    model: vifModel,
+    bandwidth: bandwidth(instance.flavor),
+    ...(multiqueue ? { queues: instance.flavor.vcpus } : {}),
+  };
 }
 
 function controllers(buses: readonly (DiskBus | undefined)[]): XmlNode[] {

@@ -45,7 +45,7 @@ import { Discards } from './discards';
 import type { Domain } from './domain';
 import type { DomainEvent } from './domain-events';
 import { readDiagnostics } from './diagnostics';
-import { coldDomainXml } from './domain-xml';
+import { coldDomainXml, interfaceOptions } from './domain-xml';
 import { setAdminPassword, setQuiesced, syncGuestTime, triggerCrashDump } from './guest-agent';
 import { listDevices } from './guest-devices';
 import { hardwareOf, serialPortCount } from './hardware';
@@ -58,7 +58,6 @@ import { attachInterface, detachInterface } from './interfaces';
 import { probeAccelerator } from './kvm-probe';
 import { restoreGuest, saveGuest } from './managed-save';
 import { isOff, pause, powerStateOf, pullPlug, shutDown, unpause } from './power';
-import { bandwidth } from './quotas';
 import { isStableRescue, makeRescueFiles, removeRescueFiles, rescueDisks, type RescueDisks } from './rescue';
 import { growDisks, setDisksAside } from './resize';
 import type { DriverSettings } from './settings';
@@ -397,10 +396,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     // Until then its NICs are the restore's.
     await this.uvm?.settled(instance.uuid);
     const domain = await this.connection.lookupByUuid(instance.uuid);
-    await attachInterface(domain, vif, {
-      model: hardwareOf(instance).vifModel,
-      bandwidth: bandwidth(instance.flavor),
-    });
+    await attachInterface(domain, vif, interfaceOptions(instance, this.options.config));
   }
 
   async detachInterface(uuid: string, vif: Vif): Promise<void> {

@@ -6,6 +6,7 @@ import {
   SecureBootNotSupported,
 } from '../../lib/exceptions';
 import type { ImageSpec, InstanceSpec } from '../driver';
+import { type GuestOptions, guestOptions, INPUT_BUSES } from './guest-options';
 import type { DiskBus } from './xml';
 
 export const DISK_BUSES = ['virtio', 'scsi', 'sata', 'ide'] as const satisfies readonly DiskBus[];
@@ -22,13 +23,16 @@ export interface Hardware {
   readonly diskBus: DiskBus;
   readonly vifModel: string;
   readonly videoModel: string;
+  /** Of keyboard and tablet; null for the usual ones. */
+  readonly inputBus: (typeof INPUT_BUSES)[number] | null;
+  readonly options: GuestOptions;
   readonly rng: boolean;
   readonly guestAgent: boolean;
   /** Windows keeps its hardware clock in local time. */
   readonly localTime: boolean;
 }
 
-/** @throws ImageUnacceptable for hardware that is not provided here */
+/** @throws ImageUnacceptable for hardware that is not provided here, and what `guestOptions` does */
 export function hardwareOf({ image, flavor }: Pick<InstanceSpec, 'image' | 'flavor'>): Hardware {
   const wanted = image.properties;
   if ((flavor.extraSpecs['os:secure_boot'] ?? wanted.os_secure_boot) === 'required') {
@@ -44,6 +48,8 @@ export function hardwareOf({ image, flavor }: Pick<InstanceSpec, 'image' | 'flav
     diskBus: choose(image, 'hw_disk_bus', DISK_BUSES, 'virtio'),
     vifModel: choose(image, 'hw_vif_model', VIF_MODELS, 'virtio'),
     videoModel: choose(image, 'hw_video_model', VIDEO_MODELS, 'virtio'),
+    inputBus: wanted.hw_input_bus === undefined ? null : choose(image, 'hw_input_bus', INPUT_BUSES, 'usb'),
+    options: guestOptions({ image, flavor }),
     rng: flavor.extraSpecs['hw_rng:allowed']?.toLowerCase() !== 'false',
     guestAgent: wanted.hw_qemu_guest_agent?.toLowerCase() === 'yes' || wanted.hw_qemu_guest_agent === 'true',
     localTime: wanted.os_type === 'windows',

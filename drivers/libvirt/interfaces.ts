@@ -36,7 +36,7 @@ const interfacesSchema = z.object({
 export async function attachInterface(
   domain: Domain,
   vif: Vif,
-  nic: Pick<InterfaceOptions, 'model' | 'bandwidth'>,
+  nic: Pick<InterfaceOptions, 'model' | 'bandwidth' | 'queues'>,
 ): Promise<void> {
   await ensureBridges([vif]);
   const live = !(await isOff(domain));

@@ -1,7 +1,8 @@
 /**
- * Limits that a flavor sets on its servers' disks and NICs by extra specs (`quota:disk_read_iops_sec`,
- * `quota:vif_inbound_average`; nova/virt/libvirt/imagebackend.py: disk_qos, designer.py: set_vif_bandwidth_config). A guest
- * cannot tell, so a clone of a µVM has them as any other server.
+ * Limits that a flavor sets on its servers' disks, NICs and vCPUs by extra specs (`quota:disk_read_iops_sec`,
+ * `quota:vif_inbound_average`, `quota:cpu_shares`; nova/virt/libvirt/imagebackend.py: disk_qos, designer.py:
+ * set_vif_bandwidth_config, driver.py: _update_guest_cputune). A guest cannot tell those of disks and NICs, so a clone of a
+ * µVM has them as any other server.
  */
 import { BuildAbortException } from '../../lib/exceptions';
 import type { FlavorSpec } from '../driver';
@@ -17,6 +18,15 @@ const DISK_LIMITS = [
 ] as const;
 const DIRECTIONS = ['inbound', 'outbound'] as const;
 const RATES = ['average', 'peak', 'burst'] as const;
+
+/** `<cputune>`, undefined without limits. @throws BuildAbortException for a limit that is no number */
+export function cpuTune({ extraSpecs }: Pick<FlavorSpec, 'extraSpecs'>): XmlNode | undefined {
+  const limits = ['shares', 'period', 'quota'].flatMap((name) => {
+    const value = limit(extraSpecs, `quota:cpu_${name}`);
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return limits.length === 0 ? undefined : Object.fromEntries(limits);
+}
 
 /** `<iotune>` of each disk, undefined without limits. @throws BuildAbortException for a limit that is no number */
 export function ioTune({ extraSpecs }: Pick<FlavorSpec, 'extraSpecs'>): XmlNode | undefined {

@@ -67,6 +67,8 @@ export interface InterfaceOptions {
   /** Carrier as the guest sees it. */
   readonly link?: 'up' | 'down';
   readonly slot?: number;
+  /** Of a virtio NIC whose packets the kernel moves; one without. */
+  readonly queues?: number;
   /** `<bandwidth>` */
   readonly bandwidth?: XmlNode | undefined;
 }
@@ -83,6 +85,7 @@ export function portInterface(vif: Vif, options: InterfaceOptions = {}): XmlNode
     virtualport: vif.type === 'ovs' ? openVswitchPort(vif) : undefined,
     target: { '@dev': vif.devname ?? undefined },
     model: { '@type': options.model ?? 'virtio' },
+    driver: options.queues === undefined ? undefined : { '@name': 'vhost', '@queues': options.queues },
     mtu: mtu === undefined || mtu === null ? undefined : { '@size': mtu },
     bandwidth: options.bandwidth,
     link: options.link === undefined ? undefined : { '@state': options.link },
@@ -136,15 +139,23 @@ export function spiceChannel(): XmlNode {
   return { '@type': 'spicevmc', target: { '@type': 'virtio', '@name': 'com.redhat.spice.0' } };
 }
 
-/** `<video>`. */
-export function video(model: string): XmlNode {
-  return { model: { '@type': model } };
+/** `<video>`. @param ramKib null for the hypervisor's default */
+export function video(model: string, ramKib: number | null = null): XmlNode {
+  return { model: { '@type': model, '@vram': ramKib ?? undefined } };
 }
 
 /** `<rng>` fed by the host. */
-export function rng(slot?: number): XmlNode {
+export function rng({
+  slot,
+  rate = null,
+}: {
+  readonly slot?: number;
+  /** What it gives at most. */
+  readonly rate?: { readonly bytes: number; readonly periodMs: number } | null;
+} = {}): XmlNode {
   return {
     '@model': 'virtio',
+    rate: rate === null ? undefined : { '@bytes': rate.bytes, '@period': rate.periodMs },
     backend: { '@model': 'random', '#': '/dev/urandom' },
     address: slot === undefined ? undefined : pciSlot(slot),
   };

@@ -8,18 +8,26 @@ import {
 import { imagePolicy } from './image-policy';
 import { HOTPLUG_STEP_MB } from './uvm-key';
 
-/** Image properties that ask for hardware, and the values that a µVM's fixed hardware satisfies. */
+/** Image properties that ask for hardware, and the values that a µVM's fixed hardware satisfies; any other `hw_*` has none. */
 const HARDWARE: Readonly<Record<string, readonly string[]>> = {
+  hw_architecture: ['x86_64'],
   hw_disk_bus: ['virtio'],
   hw_vif_model: ['virtio'],
+  hw_rng_model: ['virtio'],
   hw_firmware_type: ['bios'],
   hw_video_model: ['vga', 'virtio'],
   hw_machine_type: [DEFAULT_MACHINE_TYPE],
-  hw_scsi_model: [],
-  hw_tpm_version: [],
   hw_serial_port_count: ['1'],
+  hw_watchdog_action: ['disabled'],
   os_type: ['linux'],
 };
+const ASKS_FOR_HARDWARE = /^(hw_|os_type$|img_hide_hypervisor_id$|(kernel|ramdisk)_id$)/;
+/** What a µVM's hardware has to do with in no case: the guest's agent, and how a server is rescued. */
+const NO_HARDWARE = /^hw_(qemu_guest_agent|rescue_bus|rescue_device|vm_mode)$/;
+/** Asks for nothing. */
+const NO = /^(false|f|no|n|off|0|)$/i;
+/** Extra specs that ask for what a µVM does not have. Limits of disks and NICs are no hardware. */
+const FLAVOR_HARDWARE = /^(hw[:_]|hide_hypervisor_id$|quota:cpu_|pci_passthrough:|accel:)/;
 /**
  * Added memory, as a multiple of the µVM's own: the kernel keeps 16 bytes of records per KiB that is added, and has nothing
  * but the µVM's memory to keep them in before the new one is in use.
@@ -38,11 +46,14 @@ export function imageObstacle(image: ImageSpec): string | undefined {
   if (distribution !== undefined && WINDOWS.test(distribution)) {
     return `the image says os_distro=${distribution}: a µVM becomes a server through cloud-init`;
   }
-  for (const [name, fitting] of Object.entries(HARDWARE)) {
-    const wanted = properties[name];
-    if (wanted !== undefined && !fitting.includes(wanted)) return `the image asks for ${name}=${wanted}`;
-  }
-  return undefined;
+  const asked = Object.entries(properties).find(
+    ([name, wanted]) =>
+      ASKS_FOR_HARDWARE.test(name) &&
+      !NO_HARDWARE.test(name) &&
+      !NO.test(wanted) &&
+      HARDWARE[name]?.includes(wanted) !== true,
+  );
+  return asked === undefined ? undefined : `the image asks for ${asked.join('=')}`;
 }
 
 /** Why a µVM with so much memory cannot be grown to this flavor, or undefined. */
@@ -51,9 +62,7 @@ export function flavorObstacle(
   memoryMb: number,
   platform: UvmPlatform,
 ): string | undefined {
-  const spec = Object.keys(flavor.extraSpecs).find(
-    (name) => name.startsWith('hw:') || name.startsWith('hw_'),
-  );
+  const spec = Object.keys(flavor.extraSpecs).find((name) => FLAVOR_HARDWARE.test(name));
   if (spec !== undefined) return `the flavor asks for ${spec}`;
   if (flavor.vcpus > platform.maxVcpus) {
     return `the flavor has ${flavor.vcpus} vCPUs, a µVM ${platform.maxVcpus} at most`;

@@ -94,10 +94,51 @@ test('limits of a flavor hold for its disks', async () => {
   await driver.destroy(instance);
 }, 120_000);
 
+test('what flavors and images ask for beyond disks and NICs is there', async () => {
+  const instance = serverWith(
+    {
+      hw_input_bus: 'virtio',
+      hw_video_model: 'vga',
+      hw_video_ram: '32',
+      hw_time_hpet: 'true',
+      img_hide_hypervisor_id: 'true',
+    },
+    {
+      'hw:watchdog_action': 'poweroff',
+      'hw:pmu': 'false',
+      'hw:boot_menu': 'true',
+      'hw_rng:rate_bytes': '1024',
+      'hw_rng:rate_period': '100',
+      'hw_video:ram_max_mb': '64',
+      'hw:cpu_cores': '2',
+    },
+  );
+  const twoCpus = { ...instance, flavor: { ...instance.flavor, vcpus: 2 } };
+  await driver.spawn(coldBoot(twoCpus, onePort(instance.uuid, BRIDGE)));
+  const { stdout: qemu } = await run('pgrep', ['--list-full', '--full', `guest=${instance.name},`]);
+  for (const option of [
+    '"driver":"i6300esb"',
+    'poweroff',
+    'pmu=off',
+    'kvm=off',
+    'menu=on',
+    '"max-bytes":1024,"period":100',
+    '"vgamem_mb":32',
+    '"driver":"virtio-tablet-pci"',
+    '"driver":"virtio-keyboard-pci"',
+    'sockets=1,dies=1,cores=2,threads=1',
+  ]) {
+    expect(qemu).toContain(option);
+  }
+  expect(qemu).not.toContain('-no-hpet');
+  await driver.destroy(instance);
+}, 60_000);
+
 test.each([
   ['secure boot', { hw_firmware_type: 'uefi', os_secure_boot: 'required' }, {}, SecureBootNotSupported],
   ['an emulated TPM by image', { hw_tpm_version: '2.0' }, {}, Invalid],
   ['an emulated TPM by flavor', {}, { 'hw:tpm_version': '1.2' }, Invalid],
+  ['a pinned CPU', {}, { 'hw:cpu_policy': 'dedicated' }, /hw:cpu_policy=dedicated is not provided/],
   ['a limit that is no number', {}, { 'quota:disk_total_iops_sec': 'many' }, /has to be a number/],
 ])('%s is refused, and nothing is left', async (_what, properties, extraSpecs, refusal) => {
   const instance = serverWith(properties, extraSpecs);

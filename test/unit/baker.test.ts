@@ -256,6 +256,9 @@ test('where only tagged images are baked, prebake=always is the tag', async () =
 test.each([
   [{ prebake: 'never' }, 'the image says prebake=never'],
   [{ hw_disk_bus: 'scsi' }, 'the image asks for hw_disk_bus=scsi'],
+  [{ hw_pmu: 'true' }, 'the image asks for hw_pmu=true'],
+  [{ hw_qemu_guest_agent: 'yes', hw_tpm_version: '2.0' }, 'the image asks for hw_tpm_version=2.0'],
+  [{ img_hide_hypervisor_id: 'yes' }, 'the image asks for img_hide_hypervisor_id=yes'],
   [{ os_type: 'windows' }, 'the image asks for os_type=windows'],
   [{ os_distro: 'win2k22' }, 'the image says os_distro=win2k22: a µVM becomes a server through cloud-init'],
   [{ prebake: 'yes' }, 'the image says prebake=yes, which is not auto, always or never'],
@@ -277,6 +280,9 @@ test.each([
   [{ memoryMb: 600 }, 'a multiple of 128'],
   [{ vcpus: 17 }, 'the flavor has 17 vCPUs, a µVM 16 at most'],
   [{ ephemeralGb: 1, swapMb: 64 }, undefined],
+  [{ extraSpecs: { 'hw:watchdog_action': 'reset' } }, 'the flavor asks for hw:watchdog_action'],
+  [{ extraSpecs: { 'quota:cpu_shares': '512' } }, 'the flavor asks for quota:cpu_shares'],
+  [{ extraSpecs: { 'quota:disk_read_iops_sec': '500' } }, undefined],
 ])('a µVM of 512 MiB and a flavor with %j', (changes, obstacle) => {
   const large = { ...platform, maxVcpus: 16, maxMemoryMb: 65_536 };
   const found = flavorObstacle({ ...flavor, ...changes }, 512, large);

@@ -117,7 +117,7 @@ export function uvmDomainXml(domain: UvmDomain): string {
       ],
       graphics: screens(settings),
       video: { ...video('vga'), address: pciSlot(SLOT.video) },
-      rng: rng(SLOT.rng),
+      rng: rng({ slot: SLOT.rng }),
       memballoon: { '@model': 'none' },
       panic: panicNotifier(),
     },

@@ -90,6 +90,12 @@ export interface InstanceIdentity {
   readonly userData: Buffer | null;
   /** The whole content of the OpenStack config drive, `network_data.json` included. */
   readonly files: readonly ConfigDriveFile[];
+  /** What else a server without such a drive is to find on its disk, on hosts that write there. */
+  readonly injection?: {
+    /** `path` is one in the guest. */
+    readonly files: readonly { readonly path: string; readonly content: Buffer }[];
+    readonly metadata: Readonly<Record<string, string>>;
+  };
   /** Whether Nova asked for the drive to be attached (`Instance.config_drive` or `force_config_drive`). */
   readonly configDrive: boolean;
 }

@@ -58,8 +58,14 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
       await Squirrel.open(squirrelOptions(config, logOf(logger, 'squirrel'))),
     );
     // The memory of a clone is its µVM's, mapped privately, which is no memory of the files that the operator wants.
+    // Its disk is its µVM's, whose guest has it mounted.
+    const { fileBackedMemory, injectPartition } = config.libvirt;
     const obstacle =
-      config.libvirt.fileBackedMemory > 0 ? 'memory is in files ([libvirt] file_backed_memory)' : undefined;
+      fileBackedMemory > 0
+        ? 'memory is in files ([libvirt] file_backed_memory)'
+        : injectPartition > -2 && !config.default.forceConfigDrive
+          ? 'files are written onto disks ([libvirt] inject_partition)'
+          : undefined;
     const { maxVcpus, maxMemoryMb, gateTimeoutS } = config.prebake;
     const uvmSettings = { maxVcpus, maxMemoryMb, gateTimeoutMs: gateTimeoutS * 1000 };
     const driver = closing(

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # What 'up --with' adds: Horizon, tempest and its configuration, an object store, a key manager,
-# a stock nova-compute. Once asked for, an extra belongs to this cloud until it is wiped. Sourced by all-in-one.
+# libguestfs, a stock nova-compute. Once asked for, an extra belongs to this cloud until it is wiped. Sourced by all-in-one.
 
-KNOWN_EXTRAS='horizon tempest swift barbican nova-compute'
+KNOWN_EXTRAS='horizon tempest swift barbican guestfish nova-compute'
 DASHBOARD=/etc/openstack-dashboard/local_settings.d/_9999_prebake.py
 
 # remember_extras A,B,C

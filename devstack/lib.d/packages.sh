@@ -16,6 +16,8 @@ PACKAGES_HORIZON=(openstack-dashboard)
 PACKAGES_TEMPEST=(tempest)
 PACKAGES_SWIFT=(swift-proxy swift-account swift-container swift-object)
 PACKAGES_BARBICAN=(barbican-api)
+# It starts guests with a kernel of the machine's.
+PACKAGES_GUESTFISH=(guestfish linux-image-cloud-amd64)
 PACKAGES_NOVA_COMPUTE=(nova-compute nova-compute-kvm)
 
 POLICY=/usr/sbin/policy-rc.d
@@ -29,6 +31,7 @@ missing_packages() {
       tempest) wanted+=("${PACKAGES_TEMPEST[@]}") ;;
       swift) wanted+=("${PACKAGES_SWIFT[@]}") ;;
       barbican) wanted+=("${PACKAGES_BARBICAN[@]}") ;;
+      guestfish) wanted+=("${PACKAGES_GUESTFISH[@]}") ;;
       nova-compute) wanted+=("${PACKAGES_NOVA_COMPUTE[@]}") ;;
     esac
   done

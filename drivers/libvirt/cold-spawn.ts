@@ -4,6 +4,7 @@ import { createExtraDisks, createOverlay, rootSizeBytes } from './local-disks';
 import { ensureBridges } from './bridge';
 import { writeConfigDrive } from './config-drive';
 import { listDevices } from './guest-devices';
+import { inject } from './injection';
 import type { InstancePaths } from './instance-store';
 import { allOrFirstFailure } from '../../lib/all-or-first-failure';
 import type { DriverParts } from './uvm-engine';
@@ -38,7 +39,11 @@ export async function spawnCold(
       if (identity.configDrive) await writeConfigDrive(paths.configDrive, identity.files, signal);
     });
   const configDrive = writeDrive(request.identity);
-  const [info] = await allOrFirstFailure([network, disks, configDrive]);
+  const injected = timeline.phase('inject', async () => {
+    await disks;
+    await inject(parts, paths.disk, await request.identity, signal);
+  });
+  const [info] = await allOrFirstFailure([network, disks, configDrive, injected]);
 
   signal.throwIfAborted();
   const domain = await timeline.phase('define', async () =>

@@ -14,6 +14,7 @@ import { usualDisks, type ExtraDisks } from './domain-xml';
 import { devicePrefix, DISK_BUSES, hardwareOf } from './hardware';
 import type { InstancePaths } from './instance-store';
 import { createOverlay } from './local-disks';
+import { inject } from './injection';
 import type { DriverParts } from './uvm-engine';
 import { disk, type DiskBus, type XmlNode } from './xml';
 
@@ -50,6 +51,7 @@ export async function makeRescueFiles(
   await rm(paths.rescueDisk, { force: true });
   await createOverlay(paths.rescueDisk, base, base.virtualSizeBytes, signal);
   if (identity.configDrive) await writeConfigDrive(paths.rescueConfigDrive, identity.files, signal);
+  await inject(parts, paths.rescueDisk, identity, signal);
 }
 
 /** Removes the files of a rescue, the note that there is one last. Idempotent. */

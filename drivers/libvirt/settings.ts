@@ -18,6 +18,10 @@ export interface DriverSettings {
     readonly cpuModels: readonly string[];
     /** MiB of memory that servers get from files; 0: from the host. */
     readonly fileBackedMemory: number;
+    /** Where files, keys and passwords are written on disks: a partition, 0 for a disk without, -1 where it looks right, -2 nowhere. */
+    readonly injectPartition: number;
+    readonly injectKey: boolean;
+    readonly injectPassword: boolean;
     /** Whether servers may have emulated TPMs, and who owns the state of these. */
     readonly swtpmEnabled: boolean;
     readonly swtpmUser: string;

@@ -372,6 +372,13 @@ export const SECTIONS = {
         min: 0,
         doc: 'MiB of memory that servers get from files (`memory_backing_dir` in qemu.conf), reported as the memory of the host; all servers boot cold. Needs a `ram_allocation_ratio` of 1.0; 0 leaves memory to the host.',
       }),
+      injectPartition: integer({
+        default: -2,
+        min: -2,
+        doc: 'Write files, metadata and what the two options below say onto the disks of new servers that have no config drive: onto this partition, 0 for disks without partitions, -1 for the one of the system. Needs `guestfish` and a kernel package on the host; such servers boot cold. -2 leaves disks alone.',
+      }),
+      injectKey: boolean({ default: false, doc: "Write the user's key into root's `authorized_keys`." }),
+      injectPassword: boolean({ default: false, doc: "Set root's password on the disk." }),
       swtpmEnabled: boolean({
         default: false,
         doc: 'Let servers have emulated TPMs: needs `swtpm` and `swtpm-tools` on the host, and a key manager. Such servers boot cold.',

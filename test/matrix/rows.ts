@@ -68,11 +68,7 @@ export const ROWS: readonly Row[] = [
   },
   row('guest.disk.rate-limit', 'Instance disk I/O limits'),
   row('guest.setup.configdrive', 'Config drive support'),
-  row(
-    'guest.setup.inject.file',
-    'Inject files into disk image',
-    'Files go onto the config drive, as with `[libvirt] inject_partition = -2`, the default.',
-  ),
+  row('guest.setup.inject.file', 'Inject files into disk image'),
   {
     key: 'guest.setup.inject.networking',
     title: 'Inject guest networking config',

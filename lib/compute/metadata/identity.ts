@@ -63,6 +63,7 @@ export function buildIdentity(request: IdentityRequest): InstanceIdentity {
     adminPassword,
     userData,
     files: configDriveFiles(request, userData),
+    injection: { files: request.injectedFiles, metadata: instance.metadata },
     configDrive: wantsConfigDrive(request),
   };
 }

@@ -4,14 +4,15 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
+import { z } from 'zod';
 import { createClients } from '../../lib/clients';
 import { loadConfig } from '../../lib/config';
 import { CertificateValidationFailed, SignatureVerificationError } from '../../lib/exceptions';
 import type { SignedImages } from '../../lib/signed-images';
 import { authority, CertificateMaker, type Certified } from '../support/certificates';
 import { ComputeProcess } from '../support/compute-process';
-import { CLOUD, NOVA_CONF, NovaApi } from '../support/nova-api';
-import { ALL_IN_ONE, run } from '../support/servers';
+import { CLOUD, NOVA_CONF, NovaApi, waitFor } from '../support/nova-api';
+import { ALL_IN_ONE, bakeImage, run } from '../support/servers';
 
 const CONTENT = Buffer.alloc(5000, 'what is in an image ');
 const logger = pino({ level: 'silent' });
@@ -233,6 +234,73 @@ describe('a server of a signed image', () => {
     } finally {
       for (const id of [trusted, untrusted, forged]) await nova.delete(id);
       for (const id of [trusted, untrusted, forged]) await nova.waitForGone(id);
+    }
+  });
+
+  it('is not rescued by a forged image, nor taken from the shelf by an unsigned one', async () => {
+    const signed = { signature: pssSignature(tiny, signer) };
+    const good = await upload(tiny, signed, 'qcow2');
+    const forged = await forge(Buffer.concat([tiny, Buffer.alloc(1024)]), signed, 'qcow2');
+    const id = await create(good, rootId);
+    try {
+      await nova.waitForStatus(id, 'ACTIVE');
+      await nova.action(id, { rescue: { rescue_image_ref: forged } });
+      const { fault } = await nova.waitForStatus(id, 'ERROR');
+      expect(fault?.message).toContain('Signature verification for the image');
+      await nova.action(id, { reboot: { type: 'HARD' } });
+      await nova.waitForStatus(id, 'ACTIVE', 60_000, { despiteError: true });
+
+      // Nova leaves signatures out of images that it makes of servers.
+      await nova.action(id, { shelve: null });
+      await nova.waitForStatus(id, 'SHELVED_OFFLOADED');
+      await nova.action(id, { unshelve: null });
+      const actions = z.object({
+        instanceActions: z.array(z.object({ action: z.string(), message: z.string().nullable() })),
+      });
+      await waitFor(
+        async () => {
+          const found = actions.parse(await nova.get('compute', `/servers/${id}/os-instance-actions`));
+          const unshelve = found.instanceActions.find(({ action }) => action === 'unshelve');
+          return unshelve?.message === 'Error' ? true : null;
+        },
+        60_000,
+        () => 'the server was taken from the shelf',
+      );
+      await nova.waitForStatus(id, 'SHELVED_OFFLOADED');
+    } finally {
+      const shelved = await nova.activeImage('signed-shelved');
+      if (shelved !== null) await nova.deleteImage(shelved);
+      await nova.delete(id);
+      await nova.waitForGone(id);
+    }
+  });
+
+  it('starts from a µVM of the image once a server has had it verified', async () => {
+    const good = await upload(tiny, { signature: pssSignature(tiny, signer) }, 'qcow2');
+    await nova.removeProperty(good, 'prebake');
+    const mini = await nova.flavorId('m1.mini');
+    const boot = async (): Promise<string> =>
+      await nova.create({
+        name: 'signed',
+        image: good,
+        flavor: mini,
+        networks: 'none',
+        trustedCertificates: [rootId],
+      });
+    const first = await boot();
+    let second: string | undefined;
+    try {
+      await nova.waitForStatus(first, 'ACTIVE');
+      await bakeImage(good);
+      second = await boot();
+      await nova.waitForStatus(second, 'ACTIVE');
+      expect(await compute.waitForReady(second)).toMatchObject({ how: 'uvm' });
+    } finally {
+      for (const id of [first, second]) {
+        if (id === undefined) continue;
+        await nova.delete(id);
+        await nova.waitForGone(id);
+      }
     }
   });
 });

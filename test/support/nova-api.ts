@@ -297,6 +297,12 @@ export class NovaApi {
     });
   }
 
+  async removeProperty(imageId: string, name: string): Promise<void> {
+    await this.http.patch(`${this.url('image')}/v2/images/${imageId}`, [{ op: 'remove', path: `/${name}` }], {
+      headers: { 'Content-Type': 'application/openstack-images-v2.1-json-patch' },
+    });
+  }
+
   /** Puts a certificate into Barbican; returns its id. */
   async storeCertificate(name: string, pem: string): Promise<string> {
     const { data } = await this.http.post<unknown>(`${this.url('key-manager')}/v1/secrets`, {

@@ -53,13 +53,14 @@ function sshAnswers(address: string): Promise<boolean> {
 
 async function untilSsh(host: UvmHost, instance: InstanceSpec): Promise<void> {
   const endMs = performance.now() + TIMEOUT_MS;
+  let reachable = false;
   while (performance.now() < endMs) {
-    // The bridge comes with the first server.
-    const reached = await host.giveBridgeAddress().then(
+    // The bridge comes with the first server; asking for it again and again would take the guest's time.
+    reachable ||= await host.giveBridgeAddress().then(
       () => true,
       () => false,
     );
-    if (reached && (await sshAnswers(addressOf(instance)))) return;
+    if (reachable && (await sshAnswers(addressOf(instance)))) return;
     await delay(RETRY_MS);
   }
   throw new Error(`no SSH server answered on ${addressOf(instance)} in ${TIMEOUT_MS} ms`);

@@ -14,6 +14,7 @@ import { identity } from './identity';
 import { type Machine, commit, observeMachine } from './machine';
 import { density } from './density';
 import { kills } from './kills';
+import { restore } from './restore';
 import { rpc } from './rpc';
 import { storms } from './storm';
 
@@ -97,6 +98,13 @@ const BENCHES: ReadonlyMap<string, Offered> = new Map<string, Offered>([
           'these images instead of debian-11, debian-12 and debian-13',
         ).argParser((names: string) => names.split(',')),
       ],
+    },
+  ],
+  [
+    'restore',
+    {
+      about: 'the driver alone, from its call until a clone runs, against libvirt and QEMU by themselves',
+      measure: restore,
     },
   ],
   ['rpc', { about: 'answering get_host_uptime, and being idle, against stock nova-compute', measure: rpc }],

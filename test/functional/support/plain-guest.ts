@@ -4,15 +4,12 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { z } from 'zod';
 import type { ConfigDriveFile } from '../../../drivers/driver';
 import { GATE_PORT } from '../../../lib/bake/gate-protocol';
+import { Monitor } from '../../support/qemu-monitor';
 
 const run = promisify(execFile);
 
@@ -24,12 +21,6 @@ export interface PlainGuestOptions {
   /** Further arguments of QEMU. */
   readonly extra?: readonly string[];
 }
-
-const replySchema = z.object({
-  return: z.unknown().optional(),
-  error: z.object({ desc: z.string() }).optional(),
-  event: z.string().optional(),
-});
 
 /** A running guest; whoever starts it ends it with `stop`. */
 export class PlainGuest {
@@ -122,56 +113,4 @@ async function makeConfigDrive(
     await writeFile(target, file.content);
   }
   await run('genisoimage', ['-quiet', '-o', path, '-V', 'config-2', '-J', '-r', '-ldots', '-l', directory]);
-}
-
-/** QEMU's monitor: one command at a time. */
-class Monitor {
-  private readonly replies: ((reply: z.infer<typeof replySchema>) => void)[] = [];
-  private readonly listeners = new Map<string, (() => void)[]>();
-
-  private constructor(private readonly socket: Socket) {
-    createInterface({ input: socket }).on('line', (line) => {
-      const reply = replySchema.parse(JSON.parse(line));
-      if (reply.event !== undefined) {
-        for (const listener of this.listeners.get(reply.event) ?? []) listener();
-        this.listeners.delete(reply.event);
-      } else if ('return' in reply || reply.error !== undefined) {
-        this.replies.shift()?.(reply);
-      }
-    });
-  }
-
-  static async connect(path: string): Promise<Monitor> {
-    for (let attempt = 0; ; attempt += 1) {
-      const socket = createConnection({ path });
-      try {
-        await once(socket, 'connect');
-        const monitor = new Monitor(socket);
-        await monitor.command('qmp_capabilities', {});
-        return monitor;
-      } catch (error) {
-        if (attempt >= 200) throw error;
-        await delay(50);
-      }
-    }
-  }
-
-  async command(name: string, args: Record<string, unknown>): Promise<unknown> {
-    const reply = await new Promise<z.infer<typeof replySchema>>((resolve) => {
-      this.replies.push(resolve);
-      this.socket.write(`${JSON.stringify({ execute: name, arguments: args })}\n`);
-    });
-    if (reply.error !== undefined) throw new Error(`${name}: ${reply.error.desc}`);
-    return reply.return;
-  }
-
-  event(name: string): Promise<void> {
-    return new Promise((resolve) => {
-      this.listeners.set(name, [...(this.listeners.get(name) ?? []), resolve]);
-    });
-  }
-
-  close(): void {
-    this.socket.destroy();
-  }
 }

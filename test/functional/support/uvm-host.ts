@@ -13,7 +13,7 @@ import type {
   SpawnOutcome,
   SpawnRequest,
 } from '../../../drivers/driver';
-import { LibvirtDriver } from '../../../drivers/libvirt';
+import { type DriverSettings, LibvirtDriver } from '../../../drivers/libvirt';
 import { LibvirtUvmEngine } from '../../../drivers/libvirt/uvm';
 import { Baker, Templates } from '../../../lib/bake';
 import { blockDeviceMapping, networkData } from '../../../lib/compute/metadata';
@@ -61,15 +61,21 @@ export interface UvmHostPlace {
   readonly options: UvmHostOptions;
 }
 
+/** What nova.conf would say there. */
+export function settingsOf({ directory, uri }: UvmHostPlace): DriverSettings {
+  return {
+    default: { instancesPath: join(directory, 'instances'), forceRawImages: true },
+    libvirt: { ...EMULATION, connectionUri: uri },
+    vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
+    ...OTHER_CONSOLES,
+  };
+}
+
 /** A driver on a host that exists already; `initHost` is the caller's. */
-export function driverOf({ directory, uri, options }: UvmHostPlace): LibvirtDriver {
+export function driverOf(place: UvmHostPlace): LibvirtDriver {
+  const { options } = place;
   return LibvirtDriver.create({
-    config: {
-      default: { instancesPath: join(directory, 'instances'), forceRawImages: true },
-      libvirt: { ...EMULATION, connectionUri: uri },
-      vnc: { enabled: true, serverListen: '127.0.0.1', serverProxyclientAddress: '127.0.0.1' },
-      ...OTHER_CONSOLES,
-    },
+    config: settingsOf(place),
     glance: { download: (_id, toPath) => copyFile(resolve(IMAGES, options.imageFile), toPath) },
     logger,
     uvm: (parts) =>

@@ -197,7 +197,7 @@ test('a bake that nobody wants any more leaves nothing', async () => {
 
 describe('after kill -9 of the service', () => {
   /** Has another process spawn a server and die at a point of its boot. */
-  async function spawnAndDie(at: 'restored' | 'resumed'): Promise<ReturnType<UvmHost['server']>> {
+  async function spawnAndDie(at: 'restored' | 'running' | 'plugged'): Promise<ReturnType<UvmHost['server']>> {
     const instance = host.server(flavor);
     const child = fork(join(__dirname, 'support/spawn-and-die.ts'), {
       execArgv: ['--require', join(__dirname, '../register-typescript.cjs')],
@@ -212,17 +212,20 @@ describe('after kill -9 of the service', () => {
     return instance;
   }
 
-  test('a clone that did not run yet is ended at the next start', async () => {
-    const instance = await spawnAndDie('restored');
-    const driver = driverOf(host.place);
-    await driver.initHost();
-    expect(await driver.listInstanceUuids()).not.toContain(instance.uuid);
-    await driver.destroy(instance);
-    await driver.close();
-  });
+  test.each(['restored', 'running'] as const)(
+    'a clone that lacks devices (%s) is ended at the next start',
+    async (at) => {
+      const instance = await spawnAndDie(at);
+      const driver = driverOf(host.place);
+      await driver.initHost();
+      expect(await driver.listInstanceUuids()).not.toContain(instance.uuid);
+      await driver.destroy(instance);
+      await driver.close();
+    },
+  );
 
   test('a clone that was becoming someone gets its network at the next start', async () => {
-    const instance = await spawnAndDie('resumed');
+    const instance = await spawnAndDie('plugged');
     expect(await host.virsh('domif-getlink', instance.uuid, tapOf(instance))).toContain('down');
     const driver = driverOf(host.place);
     await driver.initHost();

@@ -27,8 +27,6 @@ export interface CloneGrowth {
   readonly vcpus: number;
   readonly addedMemoryMb: number;
   readonly rootBytes: number;
-  /** XML of further devices. */
-  readonly devices: readonly string[];
 }
 
 /** Starts a clone's QEMU, paused, with the RAM and the device state of the µVM. */
@@ -56,10 +54,9 @@ export async function startClone(
   return domain;
 }
 
-/** Gives a paused clone what its flavor adds; the guest finds it when it is resumed. */
+/** Gives a paused clone the processors, memory and root disk of its flavor; the guest finds them when it is resumed. */
 export async function growClone(domain: Domain, growth: CloneGrowth): Promise<void> {
   if (growth.vcpus > 1) await domain.setVcpus(growth.vcpus);
   if (growth.addedMemoryMb > 0) await domain.attachDevice(dimmXml(growth.addedMemoryMb));
   await domain.blockResize('vda', growth.rootBytes);
-  for (const xml of growth.devices) await domain.attachDevice(xml);
 }

@@ -11,7 +11,6 @@ import { describeError, InstanceNotFound } from '../../../lib/exceptions';
 import type { NetworkInfo } from '../../../lib/objects';
 import type {
   FlavorSpec,
-  InstanceIdentity,
   ProofClone,
   ProofRequest,
   SpawnOutcome,
@@ -85,7 +84,7 @@ export class LibvirtUvmEngine implements UvmEngine {
 
   /**
    * Restore and network come up side by side and meet at the hot-plug. The message with the new identity is in the
-   * channel before the guest runs; its NICs have no carrier until it has taken it.
+   * channel before the guest runs; disks and NICs come while it reads, and NICs have no carrier until it has taken it.
    */
   async restoreClone(
     request: SpawnRequest,
@@ -132,17 +131,26 @@ export class LibvirtUvmEngine implements UvmEngine {
     const journal = { key: uvm.key, coldXml, interfaces: interfaces.map((nic) => nic.withCarrier) };
     const guest = new CloneGuest(domain, paths.directory, journal, this.parts.logger);
     this.guests.set(instance.uuid, guest);
+    const plugDevices = (drive: readonly string[]): Promise<void> =>
+      timeline.phase('devices', async () => {
+        const nics = interfaces.map((nic) => nic.withoutCarrier);
+        // In the order of their names in the guest.
+        for (const device of [...diskXml(disks, flavor), ...drive, ...nics])
+          await domain.attachDevice(device);
+      });
+    const tagged = request.identityWith;
     const identity = await timeline.phase('hotplug', async () => {
-      const drive = usual.configDrive ? [configDriveXml(paths.configDrive)] : [];
-      // A drive that tells where the other devices are comes after them.
-      const early = request.identityWith === undefined ? drive : [];
-      const nics = interfaces.map((nic) => nic.withoutCarrier);
-      // In the order of their names in the guest.
-      const devices = [...diskXml(disks, flavor), ...early, ...nics];
-      await growClone(domain, { vcpus: flavor.vcpus, addedMemoryMb, rootBytes, devices });
-      const final = await placed(request, domain, usual, paths.configDrive);
+      await growClone(domain, { vcpus: flavor.vcpus, addedMemoryMb, rootBytes });
       await guest.connect(gateSocketPath, signal);
-      return final;
+      if (tagged === undefined) return usual;
+      // Where the devices are is part of the identity; a drive that tells it comes after them.
+      await plugDevices([]);
+      const placed = await tagged(await listDevices(domain));
+      if (placed.configDrive) {
+        await writeConfigDrive(paths.configDrive, placed.files, signal);
+        await domain.attachDevice(configDriveXml(paths.configDrive));
+      }
+      return placed;
     });
     const identification = guest.identify(
       buildIdentifyMessage(identity, network, {
@@ -153,7 +161,6 @@ export class LibvirtUvmEngine implements UvmEngine {
       }),
       this.settings.gateTimeoutMs,
     );
-    await writeJournal(paths.directory, { ...journal, step: 'personalising' });
     signal.throwIfAborted();
     await timeline.phase('resume', () => domain.resume());
     timeline.mark('running');
@@ -161,15 +168,22 @@ export class LibvirtUvmEngine implements UvmEngine {
       () => timeline.mark('identity'),
       () => undefined,
     );
-    const vifsPlugged = timeline.phase('vifs', () => request.vifsPlugged(network));
-    vifsPlugged.catch(() => undefined);
-    const ready = guest.follow(identification, vifsPlugged);
+    const plug = async (): Promise<void> => {
+      if (tagged === undefined)
+        await plugDevices(usual.configDrive ? [configDriveXml(paths.configDrive)] : []);
+      // From here on the guest has all it needs to become its server, with this service or the next.
+      await writeJournal(paths.directory, { ...journal, step: 'personalising' });
+      await timeline.phase('vifs', () => request.vifsPlugged(network));
+    };
+    const plugged = plug();
+    plugged.catch(() => undefined);
+    const ready = guest.follow(identification, plugged);
     ready.then(
       () => timeline.mark('ready'),
       () => undefined,
     );
     await timeline.phase('define', () => this.parts.connection.defineXml(coldXml));
-    await vifsPlugged;
+    await plugged;
     signal.throwIfAborted();
     return { how: 'uvm', ready };
   }
@@ -232,22 +246,6 @@ export class LibvirtUvmEngine implements UvmEngine {
       }
     }
   }
-}
-
-/** The identity of a server with tagged devices, which have their places now; its config drive is plugged in. */
-async function placed(
-  { identityWith, signal }: SpawnRequest,
-  domain: Domain,
-  usual: InstanceIdentity,
-  configDrive: string,
-): Promise<InstanceIdentity> {
-  if (identityWith === undefined) return usual;
-  const identity = await identityWith(await listDevices(domain));
-  if (identity.configDrive) {
-    await writeConfigDrive(configDrive, identity.files, signal);
-    await domain.attachDevice(configDriveXml(configDrive));
-  }
-  return identity;
 }
 
 interface InterfaceXml {

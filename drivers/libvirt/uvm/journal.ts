@@ -13,7 +13,8 @@ const journalSchema = z.object({
   /** Key of the µVM. */
   key: z.string(),
   /**
-   * `restoring`: the guest does not run yet. `personalising`: it runs, and takes its identity with its carrier off.
+   * `restoring`: the guest does not run yet, or lacks devices still. `personalising`: it has them all, and takes its identity
+   * with its carrier off.
    * `done`: it is a server like any other.
    */
   step: z.enum(['restoring', 'personalising', 'done']),

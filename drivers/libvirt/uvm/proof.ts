@@ -43,7 +43,7 @@ export async function prove(
   let gate: GateClient | undefined;
   try {
     const domain = await startClone(parts, uvm, spec, signal);
-    await growClone(domain, { ...growth, devices: [] });
+    await growClone(domain, growth);
     gate = await GateClient.connect(spec.gateSocketPath, { deadlineMs: CONNECT_TIMEOUT_MS, signal });
     const message = buildIdentifyMessage(identity, [], {
       vcpus: growth.vcpus,

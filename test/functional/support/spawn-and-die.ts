@@ -6,7 +6,7 @@ import { driverOf, type UvmHostPlace } from './uvm-host';
 
 interface Orders {
   readonly place: UvmHostPlace;
-  readonly at: 'restored' | 'resumed';
+  readonly at: 'restored' | 'running' | 'plugged';
   readonly instance: InstanceSpec;
   readonly template: SpawnRequest['template'];
   readonly network: NetworkInfo;
@@ -38,13 +38,9 @@ process.once('message', (orders: Orders) => {
     vifsPlugged: () => new Promise(() => undefined),
     signal: new AbortController().signal,
   };
-  if (at === 'restored') {
-    const phase = timeline.phase.bind(timeline);
-    timeline.phase = (name, work) => (name === 'hotplug' ? die() : phase(name, work));
-  } else {
-    const mark = timeline.mark.bind(timeline);
-    timeline.mark = (name) => (name === 'running' ? die() : mark(name));
-  }
+  const phase = timeline.phase.bind(timeline);
+  const last = at === 'restored' ? 'hotplug' : at === 'running' ? 'devices' : 'vifs';
+  timeline.phase = (name, work) => (name === last ? die() : phase(name, work));
   driver
     .initHost()
     .then(() => driver.spawn(request))

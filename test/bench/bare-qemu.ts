@@ -15,7 +15,7 @@ const STATE_FD = 3;
 
 const statusSchema = z.object({ status: z.string() });
 
-/** Milliseconds from the start of the process until the guest runs, and of the loading of the device state in that. */
+/** Milliseconds from the start of the process until the guest runs, and of that from a QEMU that listens to one whose guest runs. */
 export interface BareRestore {
   readonly totalMs: number;
   readonly loadMs: number;
@@ -42,10 +42,10 @@ export async function restoreBare(
       const monitor = await Monitor.connect(monitorPath);
       const connectedAt = performance.now();
       await load(monitor);
-      const loadedAt = performance.now();
       await monitor.command('cont', {});
+      const runsAt = performance.now();
       monitor.close();
-      return { totalMs: performance.now() - beganAt, loadMs: loadedAt - connectedAt };
+      return { totalMs: runsAt - beganAt, loadMs: runsAt - connectedAt };
     } finally {
       await end(qemu);
     }

@@ -1,5 +1,5 @@
 /**
- * One clone on its way from a file to a running guest, step by step: start paused, load device state, plug, resume.
+ * One clone on its way from a file to a guest that runs, step by step: start paused, load device state, and grow.
  * Used for servers and for proofs alike; knows neither Nova's order of things nor what to do on failure.
  */
 import type { UvmTemplate } from '../../driver';
@@ -29,7 +29,7 @@ export interface CloneGrowth {
   readonly rootBytes: number;
 }
 
-/** Starts a clone's QEMU, paused, with the RAM and the device state of the µVM. */
+/** Starts a clone's QEMU, paused, with the RAM and the device state of the µVM. To be saved it needs `makeSavable`. */
 export async function startClone(
   parts: DriverParts,
   uvm: UvmTemplate,
@@ -54,7 +54,7 @@ export async function startClone(
   return domain;
 }
 
-/** Gives a paused clone the processors, memory and root disk of its flavor; the guest finds them when it is resumed. */
+/** Gives a clone the processors, memory and root disk of its flavor, paused or running. */
 export async function growClone(domain: Domain, growth: CloneGrowth): Promise<void> {
   if (growth.vcpus > 1) await domain.setVcpus(growth.vcpus);
   if (growth.addedMemoryMb > 0) await domain.attachDevice(dimmXml(growth.addedMemoryMb));

@@ -32,6 +32,7 @@ import { portInterface, disk, toXml } from '../xml';
 import { CloneGuest } from './clone-guest';
 import { growClone, startClone } from './clone';
 import { readJournal, writeJournal } from './journal';
+import { makeSavable } from './migration';
 import { readPlatform, type UvmLimits } from './platform';
 import { prove } from './proof';
 import { makeRootDisk } from './root-disk';
@@ -83,8 +84,9 @@ export class LibvirtUvmEngine implements UvmEngine {
   }
 
   /**
-   * Restore and network come up side by side and meet at the hot-plug. The message with the new identity is in the
-   * channel before the guest runs; disks and NICs come while it reads, and NICs have no carrier until it has taken it.
+   * Restore and network come up side by side and meet when the guest is resumed. The message with the new identity is in
+   * the channel by then; what the flavor adds is plugged in while the guest reads it, NICs without a carrier until it has
+   * taken it.
    */
   async restoreClone(
     request: SpawnRequest,
@@ -123,35 +125,42 @@ export class LibvirtUvmEngine implements UvmEngine {
       if (identity.configDrive) await writeConfigDrive(paths.configDrive, identity.files, signal);
       return identity;
     });
-    const [domain, network, usual] = await allOrFirstFailure([restored, networked, identified, formatted]);
+    // From the files of the cold start, which are all there then.
+    const described = allOrFirstFailure([networked, identified, formatted]).then(([network]) =>
+      this.parts.coldXml(instance, network),
+    );
+    const [domain, network, usual, coldXml] = await allOrFirstFailure([
+      restored,
+      networked,
+      identified,
+      described,
+    ]);
 
     const disks = extraDisks(paths, flavor);
     const interfaces = interfaceXml(network, flavor);
-    const coldXml = await this.parts.coldXml(instance, network);
     const journal = { key: uvm.key, coldXml, interfaces: interfaces.map((nic) => nic.withCarrier) };
     const guest = new CloneGuest(domain, paths.directory, journal, this.parts.logger);
     this.guests.set(instance.uuid, guest);
-    const plugDevices = (drive: readonly string[]): Promise<void> =>
-      timeline.phase('devices', async () => {
+    await guest.connect(gateSocketPath, signal);
+    const plugIn = (drive: readonly string[]): Promise<void> =>
+      timeline.phase('hotplug', async () => {
+        await growClone(domain, { vcpus: flavor.vcpus, addedMemoryMb, rootBytes });
         const nics = interfaces.map((nic) => nic.withoutCarrier);
         // In the order of their names in the guest.
         for (const device of [...diskXml(disks, flavor), ...drive, ...nics])
           await domain.attachDevice(device);
       });
     const tagged = request.identityWith;
-    const identity = await timeline.phase('hotplug', async () => {
-      await growClone(domain, { vcpus: flavor.vcpus, addedMemoryMb, rootBytes });
-      await guest.connect(gateSocketPath, signal);
-      if (tagged === undefined) return usual;
+    let identity = usual;
+    if (tagged !== undefined) {
       // Where the devices are is part of the identity; a drive that tells it comes after them.
-      await plugDevices([]);
-      const placed = await tagged(await listDevices(domain));
-      if (placed.configDrive) {
-        await writeConfigDrive(paths.configDrive, placed.files, signal);
+      await plugIn([]);
+      identity = await tagged(await listDevices(domain));
+      if (identity.configDrive) {
+        await writeConfigDrive(paths.configDrive, identity.files, signal);
         await domain.attachDevice(configDriveXml(paths.configDrive));
       }
-      return placed;
-    });
+    }
     const identification = guest.identify(
       buildIdentifyMessage(identity, network, {
         vcpus: flavor.vcpus,
@@ -169,8 +178,8 @@ export class LibvirtUvmEngine implements UvmEngine {
       () => undefined,
     );
     const plug = async (): Promise<void> => {
-      if (tagged === undefined)
-        await plugDevices(usual.configDrive ? [configDriveXml(paths.configDrive)] : []);
+      if (tagged === undefined) await plugIn(usual.configDrive ? [configDriveXml(paths.configDrive)] : []);
+      await makeSavable(domain);
       // From here on the guest has all it needs to become its server, with this service or the next.
       await writeJournal(paths.directory, { ...journal, step: 'personalising' });
       await timeline.phase('vifs', () => request.vifsPlugged(network));

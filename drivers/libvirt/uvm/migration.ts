@@ -43,10 +43,7 @@ export async function writeDeviceState(domain: Domain, path: string, signal: Abo
   }
 }
 
-/**
- * Loads device state into a guest that was started to wait for it; leaves it paused. `x-ignore-shared` is switched off
- * again: left on, a later save of the guest would seem to work and lose its memory.
- */
+/** Loads device state into a guest that was started to wait for it; leaves it paused. */
 export async function loadDeviceState(domain: Domain, path: string, signal: AbortSignal): Promise<void> {
   await ignoreShared(domain, true);
   const file = await open(path, 'r');
@@ -64,6 +61,13 @@ export async function loadDeviceState(domain: Domain, path: string, signal: Abor
       cause: error,
     });
   }
+}
+
+/**
+ * Switches off again what loading switched on (`x-ignore-shared`): left on, a later save of the guest would seem to work and
+ * lose its memory.
+ */
+export async function makeSavable(domain: Domain): Promise<void> {
   await ignoreShared(domain, false);
 }
 

@@ -39,7 +39,7 @@ process.once('message', (orders: Orders) => {
     signal: new AbortController().signal,
   };
   const phase = timeline.phase.bind(timeline);
-  const last = at === 'restored' ? 'hotplug' : at === 'running' ? 'devices' : 'vifs';
+  const last = at === 'restored' ? 'resume' : at === 'running' ? 'hotplug' : 'vifs';
   timeline.phase = (name, work) => (name === last ? die() : phase(name, work));
   driver
     .initHost()

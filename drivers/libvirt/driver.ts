@@ -128,7 +128,7 @@ export class LibvirtDriver implements ComputeDriver, TemplateDriver {
     await checkVtpmSupport(this.options.config);
     await this.connect();
     try {
-      await this.forgetVtpmSecrets();
+      if (this.options.config.libvirt.swtpmEnabled) await this.forgetVtpmSecrets();
       await this.images.removeUnfinished();
       await this.discards.settle();
       // A spawn that lost libvirtd could not clean up after itself.

@@ -8,10 +8,10 @@ import { access, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { BakeError } from '../../lib/bake';
 import type { UvmDescription, UvmFileName, UvmManifest } from '../../lib/squirrel';
 import { UvmHost } from '../functional/support/uvm-host';
 import { CLOUD } from '../support/nova-api';
+import { mostVcpus } from './growing-vcpus';
 
 const run = promisify(execFile);
 const BUILDER = join(__dirname, '../../devstack/images/debian');
@@ -23,7 +23,7 @@ const BASE_MEMORY_MB = 512;
 const BAKE_TIMEOUT_S = 1800;
 const GATE_TIMEOUT_MS = 300_000;
 
-const uvmSchema: z.ZodType<UvmDescription & { readonly unproven?: string | undefined }> = z.strictObject({
+const uvmSchema: z.ZodType<UvmDescription> = z.strictObject({
   key: z.string(),
   image: z.strictObject({ id: z.string(), checksum: z.string().nullable() }),
   platform: z.strictObject({
@@ -40,7 +40,6 @@ const uvmSchema: z.ZodType<UvmDescription & { readonly unproven?: string | undef
   gateVersion: z.string(),
   bakedAt: z.string(),
   bakeMs: z.int(),
-  unproven: z.string().optional(),
 });
 
 /** One baked µVM as plain files, as its clones map and copy them. */
@@ -51,8 +50,6 @@ export interface BakedSet {
   readonly files: Readonly<Record<UvmFileName, string>>;
   /** The image, as Glance has it. */
   readonly imagePath: string;
-  /** Why its test clone did not prove it, if so: it would not be offered, but takes up as much. */
-  readonly unproven: string | undefined;
 }
 
 /** The names of the images that the figures are made with. */
@@ -78,17 +75,14 @@ export async function hasSet(directory: string, name: string): Promise<boolean> 
 /** @throws Error when it is not there or not a set's */
 export async function readSet(directory: string, name: string): Promise<BakedSet> {
   const place = join(directory, name);
-  const { unproven, ...description } = uvmSchema.parse(
-    JSON.parse(await readFile(join(place, 'uvm.json'), 'utf8')),
-  );
+  const description = uvmSchema.parse(JSON.parse(await readFile(join(place, 'uvm.json'), 'utf8')));
   const files = { ram: join(place, 'ram'), disk: join(place, 'disk.qcow2'), state: join(place, 'state') };
-  return { name, description, files, imagePath: join(place, 'base.qcow2'), unproven };
+  return { name, description, files, imagePath: join(place, 'base.qcow2') };
 }
 
 /**
  * Bakes an image on a host of its own, with the service's baker and a private libvirtd, and keeps its files; builds the
- * image first when it is not there. The set appears when it is complete. One whose test clone fails is kept as such: under
- * emulation, the vCPUs of Debian 13 cannot grow in number.
+ * image first when it is not there. The set appears when it is complete.
  * @throws BakeError when the image cannot be baked
  */
 export async function bakeSet(directory: string, name: string, say: (line: string) => void): Promise<void> {
@@ -97,15 +91,17 @@ export async function bakeSet(directory: string, name: string, say: (line: strin
     say(`${name}: building the image`);
     await run(BUILDER, [imagePath], { timeout: BUILD_TIMEOUT_MS, maxBuffer: 64 * 1024 ** 2 });
   }
+  const vcpus = mostVcpus(name);
   const host = await UvmHost.start({
     imageFile: `${name}.qcow2`,
     baseMemoryMb: BASE_MEMORY_MB,
     bakeTimeoutS: BAKE_TIMEOUT_S,
     gateTimeoutMs: GATE_TIMEOUT_MS,
+    ...(vcpus !== undefined && { maxVcpus: vcpus }),
   });
   const part = join(directory, `.${name}.part`);
   try {
-    const { manifest, unproven } = await bake(host, name, say);
+    const manifest = await bake(host, name, say);
     const uvm = await host.squirrel.materialise(manifest.key, { held: true });
     await rm(part, { recursive: true, force: true });
     await mkdir(part, { recursive: true });
@@ -124,7 +120,7 @@ export async function bakeSet(directory: string, name: string, say: (line: strin
     const key = createHash('sha256').update(name).digest('hex');
     const image = { id: name, checksum: null };
     const description: UvmDescription = { key, image, platform, memoryMb, gateVersion, bakedAt, bakeMs };
-    await writeFile(join(part, 'uvm.json'), `${JSON.stringify({ ...description, unproven }, null, 2)}\n`);
+    await writeFile(join(part, 'uvm.json'), `${JSON.stringify(description, null, 2)}\n`);
     await rm(join(directory, name), { recursive: true, force: true });
     await rename(part, join(directory, name));
   } finally {
@@ -133,28 +129,15 @@ export async function bakeSet(directory: string, name: string, say: (line: strin
   }
 }
 
-async function bake(
-  host: UvmHost,
-  name: string,
-  say: (line: string) => void,
-): Promise<{ manifest: UvmManifest; unproven?: string }> {
+async function bake(host: UvmHost, name: string, say: (line: string) => void): Promise<UvmManifest> {
   let phase = '';
-  try {
-    const manifest = await host.baker.bake(host.image, {
-      onProgress: (progress) => {
-        if (progress.phase !== phase)
-          say(`${name}: ${progress.phase}, ${Math.round(progress.elapsedMs / 1000)} s`);
-        ({ phase } = progress);
-      },
-    });
-    return { manifest };
-  } catch (error) {
-    if (!(error instanceof BakeError) || error.phase !== 'prove') throw error;
-    const entry = (await host.squirrel.list()).find(({ state }) => state === 'quarantined');
-    if (entry?.state !== 'quarantined') throw error;
-    say(`${name}: ${entry.reason}`);
-    return { manifest: entry.manifest, unproven: entry.reason };
-  }
+  return await host.baker.bake(host.image, {
+    onProgress: (progress) => {
+      if (progress.phase !== phase)
+        say(`${name}: ${progress.phase}, ${Math.round(progress.elapsedMs / 1000)} s`);
+      ({ phase } = progress);
+    },
+  });
 }
 
 async function exists(path: string): Promise<boolean> {

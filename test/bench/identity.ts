@@ -11,13 +11,12 @@ import type { FlavorSpec, InstanceSpec } from '../../drivers/driver';
 import { addressOf, reportOf, UvmHost } from '../functional/support/uvm-host';
 import { run } from '../support/servers';
 import { type Figure, figure } from './figures';
+import { mostVcpus } from './growing-vcpus';
 import type { BenchOptions } from './main';
 
 const SUITES = ['debian-11', 'debian-12', 'debian-13'];
 const PEER = 'cold boot';
 const BASE_MEMORY_MB = 512;
-/** Debian 13's kernel takes emulation for bare hardware, where it plugs no processors in. */
-const VCPUS: ReadonlyMap<string, number> = new Map([['debian-13', 1]]);
 const USUAL_VCPUS = 4;
 const TIMEOUT_MS = 900_000;
 const RETRY_MS = 20;
@@ -32,7 +31,7 @@ interface Becoming {
 }
 
 function flavorOf(suite: string): FlavorSpec {
-  const vcpus = VCPUS.get(suite) ?? USUAL_VCPUS;
+  const vcpus = mostVcpus(suite) ?? USUAL_VCPUS;
   const memoryMb = BASE_MEMORY_MB + 1024;
   return { name: 'bench', vcpus, memoryMb, rootGb: 10, ephemeralGb: 0, swapMb: 0, extraSpecs: {} };
 }
@@ -98,7 +97,7 @@ async function measureSuite(suite: string, key: string, { runs, say }: BenchOpti
     baseMemoryMb: BASE_MEMORY_MB,
     bakeTimeoutS: TIMEOUT_MS / 1000,
     gateTimeoutMs: TIMEOUT_MS,
-    maxVcpus: 16,
+    maxVcpus: mostVcpus(suite) ?? 16,
     maxMemoryMb: 65_536,
   });
   try {

@@ -95,13 +95,12 @@ install_dependencies() {
   if [ "$(cat "$stamp" 2>/dev/null)" != "$(dependency_stamp)" ]; then
     install_packages "${BUILD_PACKAGES[@]}"
     nodedir=${npm_config_nodedir:-$(local_node_headers)}
-    # Locked versions, lock file untouched. Not `npm ci`: it wants binaries for other systems in the lock as well.
     (
       cd "$ROOT" && exec 8>&-
       [ -z "$nodedir" ] || export npm_config_nodedir=$nodedir
-      npm install --no-save --no-progress --loglevel=error
+      npm ci --no-progress --loglevel=error
     ) ||
-      stop "npm install failed" "See what it said above; it needs the npm registry, and node's headers to build lz4."
+      stop "npm ci failed" "See what it said above; it needs the npm registry, and node's headers to build lz4."
     dependency_stamp >"$stamp"
   fi
   exec 8>&-

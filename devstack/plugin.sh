@@ -23,7 +23,7 @@ function prebake_install_packages {
 
 function prebake_install {
     prebake_check_node
-    (cd "$PREBAKE_DIR" && npm install --no-save && npm run build)
+    (cd "$PREBAKE_DIR" && npm ci && npm run build)
     # libvirtd looks for hooks when it starts.
     sudo install -D -m 755 "$PREBAKE_DIR/drivers/libvirt/hook/prebake" \
         "$PREBAKE_HOOK"

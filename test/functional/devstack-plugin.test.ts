@@ -57,7 +57,7 @@ describe('the devstack plugin', () => {
     await phase('stack', 'pre-install');
     expect(await content('packages')).toContain('genisoimage');
     await phase('stack', 'install');
-    expect(await content('npm')).toBe('install --no-save\nrun build\n');
+    expect(await content('npm')).toBe('ci\nrun build\n');
     expect((await stat(join(state, 'hooks/prebake'))).mode & 0o777).toBe(0o755);
     expect(await content('plugins')).toContain('prebake');
   });

@@ -108,7 +108,7 @@ const RUN_BY: Readonly<Record<string, readonly string[]>> = {
   ],
   'test/integration/demo.test.ts': ['npm run demo'],
   'test/run': ['npm run build'],
-  'devstack/bootstrap.sh': ['npm install --no-save'],
+  'devstack/bootstrap.sh': ['npm ci'],
 };
 
 /** What no test runs, and why. */

@@ -86,17 +86,14 @@ def distribution(name):
     return name in (fields.get('ID', '') + ' ' + fields.get('ID_LIKE', '')).replace('"', '').split()
 
 
-def finish(sealed, newcomer):
-    """Everything beyond the identity. Returns the milliseconds of each step."""
-    steps = Steps()
-    steps.run('daemons', wake_daemons, sealed.services)
+def finish(newcomer, steps):
+    """What is left for the image's own cloud-init."""
     steps.run('seed', put_seed, newcomer.request['seed'])
     found_by_boot = read(RUNTIME_CONFIG)
     steps.run('settings', put_settings, newcomer)
     newcomer.postponed = steps.run('cloud-init', run_stages, steps)
     put(RUNTIME_CONFIG, found_by_boot + '\n')
     steps.run('leftovers', remove_leftovers)
-    return steps.ms
 
 
 def follow(sealed, newcomer):

@@ -18,7 +18,7 @@ import answers
 import cloud
 import identity
 import seal
-from system import StepFailed, randomise_children, read, run, wait_until
+from system import StepFailed, Steps, randomise_children, read, run, wait_until
 
 DIRECTORY = '/run/prebake'
 PORT_NAME = 'org.prebake.gate.0'
@@ -67,6 +67,8 @@ class Gate:
         self.sealed = seal.Sealed()
         self.left = threading.Event()
         self.busy = None
+        # Held while the daemons learn who they are now: nobody is to see what they leave of the µVM until then.
+        self.waking = threading.Lock()
         self.instance_id = ''
         self.resumed_at_s = float('inf')
 
@@ -102,7 +104,8 @@ class Gate:
 
     def on_ask(self, request):
         user = identity.find_user(self.sealed.default_user) if self.sealed.default_user else None
-        found = answers.answers(self.instance_id, self.resumed_at_s, user)
+        with self.waking:
+            found = answers.answers(self.instance_id, self.resumed_at_s, user)
         self.answer(request, 'answers', answers=found)
 
     def on_bye(self, _request):
@@ -126,11 +129,16 @@ class Gate:
             )
             # Whoever connects now is answered before the daemons all wake up at once. A slow guest needs longer for both.
             time.sleep(min(1, newcomer.steps.elapsed_s() / 3))
-        finally:
+        except BaseException:
             self.sealed.freezer.thaw()
-        steps = cloud.finish(self.sealed, newcomer)
+            raise
+        steps = Steps()
+        with self.waking:
+            self.sealed.freezer.thaw()
+            steps.run('daemons', cloud.wake_daemons, self.sealed.services)
+        cloud.finish(newcomer, steps)
         shutil.rmtree(DIRECTORY, ignore_errors=True)
-        self.answer(request, 'done', stepsMs=steps)
+        self.answer(request, 'done', stepsMs=steps.ms)
         cloud.follow(self.sealed, newcomer)
 
 

@@ -72,7 +72,7 @@ class Sealed:
         steps.run('daemons', self.settle_daemons)
         steps.run('rehearsal', self.rehearse)
         steps.run('sshd', self.start_sshd)
-        forget_journal()
+        self.forget_journal()
         os.sync()
         # What is in memory by now stays: looking for garbage among it would touch every page of it in every clone.
         gc.collect()
@@ -131,6 +131,16 @@ class Sealed:
         run('hostname', 'localhost')
         run('systemctl', 'reset-failed')
 
+    def forget_journal(self):
+        """
+        Once more at the end: journald goes on writing under the machine-id it has known from its start, and makes that one's
+        directory anew for the next line. So it sleeps from here on.
+        """
+        run('journalctl', '--rotate', '--vacuum-time=1s', '--quiet')
+        self.freezer.freeze_journald()
+        for path in glob.glob('/var/log/journal/*') + glob.glob('/run/log/journal/*'):
+            forget(path)
+
     def settle_daemons(self):
         """Daemons start anew where they would otherwise carry over what they drew or learned during the bake."""
         if os.path.isdir('/run/systemd/network') or shutil.which('networkctl'):
@@ -186,13 +196,6 @@ def forget(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
         remove(path)
-
-
-def forget_journal():
-    """Once more at the end: journald goes on writing under the machine-id it has known from its start."""
-    run('journalctl', '--rotate', '--vacuum-time=1s', '--quiet')
-    for path in glob.glob('/var/log/journal/*') + glob.glob('/run/log/journal/*'):
-        forget(path)
 
 
 def drop_caches():

@@ -14,6 +14,9 @@ RNDRESEEDCRNG = 0x5207
 WAIT_S = 60
 ADDR_NO_RANDOMIZE = 0x0040000
 PRINTK = '/proc/sys/kernel/printk'
+CGROUP_OF_SERVICE = '/sys/fs/cgroup/system.slice/%s.service'
+JOURNALD = 'systemd-journald'
+FREEZE_TIMEOUT_S = 10
 
 
 class StepFailed(Exception):
@@ -217,19 +220,25 @@ class Freezer:
     """
 
     UNITS = (
-        'systemd-resolved', 'systemd-networkd', 'systemd-timesyncd', 'systemd-journald', 'systemd-logind',
+        'systemd-resolved', 'systemd-networkd', 'systemd-timesyncd', JOURNALD, 'systemd-logind',
         'systemd-udevd', 'dbus',
     )
 
     def __init__(self):
         self.printk = None
 
-    def _write(self, value):
-        for unit in self.UNITS:
+    def _write(self, value, units=UNITS):
+        for unit in units:
             try:
-                write_to('/sys/fs/cgroup/system.slice/%s.service/cgroup.freeze' % unit, value)
+                write_to(CGROUP_OF_SERVICE % unit + '/cgroup.freeze', value)
             except OSError:
                 pass  # no such daemon here, or cgroups of the older kind: then it is only slower
+
+    def freeze_journald(self):
+        """Ahead of the others. Returns when it is asleep, or cannot be put to sleep."""
+        self._write(b'1', (JOURNALD,))
+        events = CGROUP_OF_SERVICE % JOURNALD + '/cgroup.events'
+        wait_until(lambda: 'frozen 0' not in read(events), FREEZE_TIMEOUT_S)
 
     def freeze(self):
         self.printk = read(PRINTK).split()[0]

@@ -379,6 +379,8 @@ export interface ProofRequest {
   readonly image: ImageSpec;
   /** Whom it is to become. */
   readonly identity: InstanceIdentity;
+  /** With the network it is to be in; no packet leaves its NIC. */
+  readonly network: NetworkInfo;
   /** Scratch for the clone's files, as in `TemplateRequest`. */
   readonly directory: string;
   readonly signal: AbortSignal;
@@ -398,8 +400,10 @@ export interface TemplateGuest {
   /** Unix socket of the gate's virtio-serial channel. */
   readonly gateSocketPath: string;
   readonly consoleLogPath: string;
-  /** Unplugs config drive and throw-away NIC and waits until the guest let go of them. */
-  detachBakeDevices(): Promise<void>;
+  /** PCI addresses of the devices that the guest is to let go of: its servers find their own there. */
+  readonly spares: readonly string[];
+  /** The image's own first boot is over; from now on a guest at rest is nothing to worry about. */
+  booted(): void;
   /** Pauses the guest and writes its device state; RAM is then complete in `ramPath`. */
   capture(statePath: string): Promise<void>;
   /** Ends the guest; the files stay. Idempotent. */
@@ -416,6 +420,6 @@ export interface TemplateDriver {
   platform(): Promise<UvmPlatform>;
   /** Boots an image with minimal resources; no guest is left when it rejects. */
   bootTemplate(request: TemplateRequest): Promise<TemplateGuest>;
-  /** Restores a clone without any network, has its gate take an identity, asks who it is, and ends it. */
+  /** Restores a clone whose NIC has no carrier, has its gate take an identity, asks who it is, and ends it. */
   proveTemplate(request: ProofRequest): Promise<ProofClone>;
 }

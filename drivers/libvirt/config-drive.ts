@@ -1,10 +1,12 @@
 /** Writes a config drive: an ISO 9660 file system with the label that cloud-init looks for. */
-import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
 import type { ConfigDriveFile } from '../driver';
 import { run } from './program';
 
 const TIMEOUT_MS = 60_000;
+/** More than any drive: what users can put on one is limited by Nova's API to a few hundred KiB. The file is sparse. */
+const RESERVED_BYTES = 8 * 1024 * 1024;
 
 /**
  * Makes the drive at `path` from `files`; the path appears once it is whole.
@@ -14,6 +16,52 @@ export async function writeConfigDrive(
   path: string,
   files: readonly ConfigDriveFile[],
   signal?: AbortSignal,
+): Promise<void> {
+  await withImage(path, files, signal, (image) => rename(image, path));
+}
+
+/** Makes an empty file of the size that a drive may have, for a guest that is started before its drive can be written. */
+export async function reserveConfigDrive(path: string): Promise<void> {
+  const file = await open(path, 'w', 0o644);
+  try {
+    await file.truncate(RESERVED_BYTES);
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * Writes a drive into the file that was reserved for it, whoever has it open.
+ * @throws RangeError also for a drive that is larger than what is reserved
+ */
+export async function fillConfigDrive(
+  path: string,
+  files: readonly ConfigDriveFile[],
+  signal?: AbortSignal,
+): Promise<void> {
+  await withImage(path, files, signal, async (image) => {
+    const content = await readFile(image);
+    if (content.length > RESERVED_BYTES) {
+      throw new RangeError(`a config drive of ${content.length} bytes; ${RESERVED_BYTES} are the most`);
+    }
+    const file = await open(path, 'r+');
+    try {
+      for (let at = 0; at < content.length;) {
+        at += (await file.write(content, at, content.length - at, at)).bytesWritten;
+      }
+      // The guest's reads go past the page cache.
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
+  });
+}
+
+async function withImage(
+  path: string,
+  files: readonly ConfigDriveFile[],
+  signal: AbortSignal | undefined,
+  use: (image: string) => Promise<void>,
 ): Promise<void> {
   // Beside the target: passwords and keys stay in the server's own directory.
   const content = await mkdtemp(`${path}.`);
@@ -38,7 +86,7 @@ export async function writeConfigDrive(
       tree,
     ];
     await run('genisoimage', args, { timeoutMs: TIMEOUT_MS, signal });
-    await rename(unfinished, path);
+    await use(unfinished);
   } finally {
     await rm(content, { recursive: true, force: true });
   }

@@ -21,6 +21,7 @@ const PYTHON_FILES = [
   'resources.py',
   'seal.py',
   'shortcuts.py',
+  'spares.py',
   'sshd.py',
   'system.py',
 ];

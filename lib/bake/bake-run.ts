@@ -11,7 +11,7 @@ import { GateClosed } from './gate-errors';
 import { proveUvm } from './proof';
 
 /** The steps of a bake, in order. */
-export const BAKE_PHASES = ['boot', 'unplug', 'seal', 'capture', 'prove', 'store'] as const;
+export const BAKE_PHASES = ['boot', 'seal', 'capture', 'prove', 'store'] as const;
 /** A step of a bake. */
 export type BakePhase = (typeof BAKE_PHASES)[number];
 
@@ -105,11 +105,9 @@ async function bootAndCapture(
     gate = await GateClient.connect(guest.gateSocketPath, { deadlineMs: CONNECT_TIMEOUT_MS, signal });
     const hello = await unlessEnded(gate.waitHello(call), ended);
     if (hello.gate !== GATE_VERSION) throw new Error(`the guest runs another gate (${hello.gate})`);
-    report('unplug');
-    await guest.detachBakeDevices();
-    // After the unplugging: its last step freezes the daemons that would react to it.
+    guest.booted();
     report('seal');
-    await unlessEnded(gate.seal(call), ended);
+    await unlessEnded(gate.seal(guest.spares, call), ended);
     report('capture');
     await guest.capture(files.state);
   } catch (error) {

@@ -102,11 +102,11 @@ export class GateClient {
   }
 
   /**
-   * Has the guest forget who it is and get ready to be captured. Call it after `detachBakeDevices()`: the last step freezes
-   * the daemons that would react to a device going away.
+   * Has the guest forget who it is and get ready to be captured.
+   * @param spares PCI addresses of devices whose drivers are to let go of them, until a clone takes them for its own
    */
-  async seal(call: GateCall): Promise<StepsMs> {
-    return (await this.ask1('seal', 'sealed', call)).stepsMs;
+  async seal(spares: readonly string[], call: GateCall): Promise<StepsMs> {
+    return (await this.ask1('seal', 'sealed', call, { spares: spares.join(' ') })).stepsMs;
   }
 
   /** Asks the guest who it is. Works until `bye`. */
@@ -151,11 +151,12 @@ export class GateClient {
     op: string,
     event: K,
     call: GateCall,
+    fields: Readonly<Record<string, string>> = {},
   ): Promise<GateEventOf<K>> {
     const id = randomUUID();
     const answer = this.expect(id, event, call);
     answer.catch(() => undefined);
-    await this.send({ op, id });
+    await this.send({ op, id, ...fields });
     return answer;
   }
 

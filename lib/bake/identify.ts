@@ -67,6 +67,7 @@ export function buildIdentifyMessage(
         hotplug_memory_mb: String(resources.hotplugMemoryMb),
         root_bytes: String(resources.rootBytes),
         disks: resources.disks.join(' '),
+        drive: identity.configDrive ? 'yes' : 'no',
         interfaces: interfaces.map(interfaceLine).join('\n'),
         user_data: isScript(identity.userData) ? identity.userData.toString('base64') : '',
       }),

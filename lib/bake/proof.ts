@@ -11,6 +11,7 @@ import type {
   TemplateDriver,
   UvmTemplate,
 } from '../../drivers/driver';
+import type { Vif } from '../objects';
 import type { GateAnswers } from './gate-protocol';
 
 /** Clones did not become what they were told to, or are alike; the message says in what. */
@@ -32,18 +33,27 @@ export interface Proof {
 export async function proveUvm({ driver, ...request }: Proof): Promise<void> {
   const identities = [inventedIdentity(), inventedIdentity()];
   const proven = await allOrFirstFailure(
-    identities.map((identity) => driver.proveTemplate({ ...request, identity })),
+    identities.map((identity, index) =>
+      driver.proveTemplate({ ...request, identity, network: [inventedPort(index)] }),
+    ),
   );
   const problems = [
-    ...proven.flatMap((clone, index) => notAsTold(clone, identities[index])),
+    ...proven.flatMap((clone, index) => notAsTold(clone, identities[index], addressOf(index))),
     ...twins(proven.map(({ answers }) => answers)),
   ];
   if (problems.length > 0) throw new ProofFailed(`test clones failed: ${problems.join(', ')}`);
 }
 
 /** In what a clone differs from what it was told to be and given. */
-function notAsTold({ answers, ready, given }: ProofClone, told: InstanceIdentity | undefined): string[] {
+function notAsTold(
+  { answers, ready, given }: ProofClone,
+  told: InstanceIdentity | undefined,
+  address: string,
+): string[] {
   return [
+    answers.addresses.some((text) => withoutName(text).split('/')[0] === address)
+      ? ''
+      : `an address is ${answers.addresses.map(withoutName).join(' and ') || 'missing'}`,
     answers.hostname === told?.hostname ? '' : `a hostname is ${answers.hostname}`,
     answers.instanceId === told?.uuid ? '' : `an instance id is ${answers.instanceId}`,
     // Empty in an image without a default user.
@@ -107,7 +117,38 @@ function inventedIdentity(): InstanceIdentity {
     adminPassword: null,
     userData: null,
     files: [{ path: 'openstack/latest/meta_data.json', content }],
-    configDrive: false,
+    configDrive: true,
+  };
+}
+
+/** Of the network that is kept for documentation (RFC 5737). */
+function addressOf(clone: number): string {
+  return `198.51.100.${clone + 10}`;
+}
+
+function inventedPort(clone: number): Vif {
+  return {
+    id: randomUUID(),
+    address: `52:54:00:ba:4e:${(clone + 16).toString(16)}`,
+    type: 'unbound',
+    devname: null,
+    active: false,
+    preserve_on_delete: false,
+    network: {
+      id: randomUUID(),
+      bridge: null,
+      meta: {},
+      subnets: [
+        {
+          cidr: '198.51.100.0/24',
+          version: 4,
+          dns: [],
+          gateway: null,
+          ips: [{ address: addressOf(clone) }],
+          routes: [],
+        },
+      ],
+    },
   };
 }
 

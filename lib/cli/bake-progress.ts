@@ -8,7 +8,6 @@ const WHAT: Readonly<Record<Phase, string>> = {
   queue: 'waiting for another bake',
   boot: 'booting the image',
   seal: 'taking its identity out',
-  unplug: 'unplugging what the bake added',
   capture: 'capturing memory and devices',
   store: 'storing pages',
   prove: 'proving it with a clone',

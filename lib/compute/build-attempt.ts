@@ -171,14 +171,17 @@ export class BuildAttempt {
     this.plugging = new VifPlugging(events, instance.uuid, networkInfo, options.vifPlugging, this.log);
     saves.push(async () => {
       const tags = new Map(networkInfo.map((vif, index) => [vif.id, request.networkTags[index] ?? null]));
-      await records.createVirtualInterfaces(context, instance.uuid, networkInfo, tags);
-      await records.saveNetworkInfo(context, instance, networkInfo);
-      await this.nameDisks();
       instance.update({
         root_device_name: `/dev/${diskPrefix(instance)}a`,
         task_state: TaskState.BLOCK_DEVICE_MAPPING,
       });
-      await records.save(context, instance);
+      // Records of their own, each: none waits for another.
+      await allOrFirstFailure([
+        records.save(context, instance),
+        records.createVirtualInterfaces(context, instance.uuid, networkInfo, tags),
+        records.saveNetworkInfo(context, instance, networkInfo),
+        this.nameDisks(),
+      ]);
       instance.set('task_state', TaskState.SPAWNING);
       await records.save(context, instance, [TaskState.BLOCK_DEVICE_MAPPING]);
     });

@@ -69,7 +69,7 @@ describe('the gate of a guest without cloud-init', () => {
   });
 
   it('forgets who it was', async () => {
-    await gate.seal(CALL);
+    await gate.seal([], CALL);
     const answers = await gate.ask(CALL);
     expect(answers).toMatchObject({ hostname: 'localhost', instanceId: '', vcpus: 1, addresses: [] });
   });

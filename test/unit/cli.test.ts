@@ -194,7 +194,7 @@ describe('prebake bake', () => {
       return Promise.resolve(manifest(OK));
     };
     expect(await world.run('bake', 'debian-12')).toBe(0);
-    expect(world.stderr).toBe('[1/6] booting the image (after 0 ms)\n[6/6] storing pages (after 90.0 s)\n');
+    expect(world.stderr).toBe('[1/5] booting the image (after 0 ms)\n[5/5] storing pages (after 90.0 s)\n');
     expect(world.stdout).toBe(
       'Baked debian-12 in 95.0 s: µVM ab1200000000, 512 MiB of memory, 3.0 MiB added to the cache\n',
     );
@@ -408,7 +408,7 @@ test('progress on a terminal redraws one line no longer than the terminal', () =
   view.update({ imageId: 'i', phase: 'capture', percent: 50, elapsedMs: 60_000 });
   view.stop();
   const drawn = text.split('\r\x1b[K').filter((line) => line !== '');
-  expect(drawn).toEqual([expect.stringMatching(/^█{12}░{9} capturing memory/)]);
+  expect(drawn).toEqual([expect.stringMatching(/^█{11}░{10} capturing memory/)]);
   expect((drawn[0] ?? '').length).toBeLessThan(40);
   expect(text.endsWith('\r\x1b[K')).toBe(true);
 });

@@ -124,7 +124,7 @@ describe('GateClient', () => {
   });
 
   it('gives up on a guest that is silent', async () => {
-    await expect(gate.seal({ timeoutMs: 30 })).rejects.toThrow(GateTimeout);
+    await expect(gate.seal([], { timeoutMs: 30 })).rejects.toThrow(GateTimeout);
   });
 
   it('gives up when told so', async () => {

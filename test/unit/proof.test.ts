@@ -84,19 +84,26 @@ describe('the proof of a µVM', () => {
       directory: '/scratch',
       signal: new AbortController().signal,
     });
-  const asTold = (answers: GateAnswers, { identity }: ProofRequest): ProofClone => ({
+  const asTold = (answers: GateAnswers, { identity, network }: ProofRequest): ProofClone => ({
     ready,
     given,
-    answers: { ...answers, hostname: identity.hostname, instanceId: identity.uuid },
+    answers: {
+      ...answers,
+      hostname: identity.hostname,
+      instanceId: identity.uuid,
+      addresses: network.map((vif) => `ens17 ${vif.network.subnets[0]?.ips[0]?.address ?? ''}/24`),
+    },
   });
 
   test('asks two clones, each someone else', async () => {
     const told: string[] = [];
     await prove((request) => {
-      told.push(request.identity.uuid, request.identity.hostname, ...request.identity.publicKeys);
-      return Promise.resolve(asTold(told.length === 3 ? ANSWERS : OTHER, request));
+      const { identity, network } = request;
+      const macs = network.map(({ address }) => address);
+      told.push(identity.uuid, identity.hostname, ...identity.publicKeys, ...macs);
+      return Promise.resolve(asTold(told.length === 4 ? ANSWERS : OTHER, request));
     });
-    expect(new Set(told).size).toBe(6);
+    expect(new Set(told).size).toBe(8);
   });
 
   test('fails for clones that are alike, and says in what', async () => {
@@ -113,7 +120,7 @@ describe('the proof of a µVM', () => {
       return Promise.resolve({ ...asTold(answers, request), answers, ready: { ...ready, vcpus: 1 } });
     };
     await expect(prove(clone)).rejects.toThrow(
-      /a hostname is a, an instance id is i, one has 1 vCPUs instead of 2/,
+      /an address is [^,]*, a hostname is a, an instance id is i, one has 1 vCPUs instead of 2/,
     );
   });
 

@@ -1,6 +1,13 @@
 /** The hardware of a µVM: what is captured and what is restored must be one and the same machine. */
 import { XMLParser } from 'fast-xml-parser';
-import { bakeDriveXml, dimmXml, uvmDomainXml, type UvmDomain } from '../../drivers/libvirt/uvm/layout';
+import {
+  configDriveXml,
+  dimmXml,
+  spareNicXml,
+  SPARES,
+  uvmDomainXml,
+  type UvmDomain,
+} from '../../drivers/libvirt/uvm/layout';
 import { EMULATION, OTHER_CONSOLES } from '../support/settings';
 
 const common: Omit<UvmDomain, 'role'> = {
@@ -28,6 +35,7 @@ const common: Omit<UvmDomain, 'role'> = {
   ramPath: '/cache/bakes/1/ram',
   directory: '/i/<"&>',
   diskPath: '/i/disk',
+  drivePath: '/i/drive',
   gateSocketPath: '/i/gate',
   consoleLogPath: '/i/console.log',
 };
@@ -36,19 +44,25 @@ const parser = new XMLParser({ ignoreAttributes: false, attributeNamePrefix: '@'
 /** What the guest sees: every element that is a device or shapes the machine, without what only the host sees. */
 function guestView(role: UvmDomain['role']): unknown {
   const xml = uvmDomainXml({ ...common, role })
-    .replace(/<disk[^]*?<\/disk>/g, (disk) => (disk.includes('ua-bake') ? '' : disk))
     .replace(/<interface[^]*?<\/interface>/g, '')
     .replace(/<access [^>]*>/, '')
     .replace(/<on_reboot>\w+<\/on_reboot>/, '')
     .replace(/ cache="\w+"/g, '')
-    .replace(/<qemu:commandline>[^]*<\/qemu:commandline>/, '');
+    .replace(/<qemu:arg value="(-incoming|defer)"\/>/g, '')
+    .replace(/>\s+</g, '><');
   return parser.parse(xml) as unknown;
 }
 
-const bake = { bake: { drivePath: '/i/config.iso', nicMac: '52:54:00:ba:4e:01' } };
+const MAC = '52:54:00:ba:4e:01';
+const bake = { bake: { nicMac: MAC } };
 
-test('a clone is the machine that was baked, less the devices of the bake', () => {
+test('a clone is the machine that was baked, once it has its NIC', () => {
   expect(guestView('clone')).toEqual(guestView(bake));
+  expect(SPARES).toEqual(['0000:00:10.0', '0000:00:11.0']);
+  const place = (xml: string): string | undefined =>
+    /<interface[^]*?(<address[^>]*slot[^>]*>)/.exec(xml)?.[1];
+  expect(place(spareNicXml(MAC))).toBe(place(uvmDomainXml({ ...common, role: bake })));
+  expect(place(spareNicXml(MAC))).toContain('slot="0x11"');
 });
 
 test('nothing in it lets a guest discard memory of its file, which all clones share', () => {
@@ -70,6 +84,6 @@ test('clones map the RAM file privately and wait for device state; the bake writ
 
 test('names cannot become markup', () => {
   expect(uvmDomainXml({ ...common, role: 'clone' })).toContain('directory="/i/&lt;&quot;&amp;&gt;"');
-  expect(bakeDriveXml('/a"><evil/>')).not.toContain('<evil');
+  expect(configDriveXml('/a"><evil/>')).not.toContain('<evil');
   expect(dimmXml(128)).toContain('<size unit="MiB">128</size>');
 });

@@ -44,8 +44,8 @@ export class CloneGuest {
   }
 
   /**
-   * Follows a resumed guest: carrier on once it is someone and Neutron has plugged its ports, journal closed, gate let go
-   * when it is done.
+   * Follows a resumed guest: carrier on once it is someone and Neutron has plugged its ports, journal closed, what it has no
+   * use for unplugged, gate let go when it is done.
    * @returns its report when all its resources arrived; rejects with InstanceNotFound once `release` was called
    */
   follow(identification: Identification, plugged: Promise<void>): Promise<GuestReady> {
@@ -57,7 +57,10 @@ export class CloneGuest {
         throw new InstanceNotFound('the clone was ended before it was ready', { cause: error });
       },
     );
-    ready.catch(() => undefined);
+    ready.then(
+      () => this.dropSurplus(),
+      () => undefined,
+    );
     identification.done
       .then(() => this.gate?.bye())
       .catch((error: unknown) => {
@@ -82,6 +85,7 @@ export class CloneGuest {
         return answers?.instanceId === this.domain.uuid;
       });
       await this.giveCarrier();
+      void this.dropSurplus();
       await this.gate?.bye();
     } catch (error) {
       if (this.released) return;
@@ -116,6 +120,21 @@ export class CloneGuest {
   private async giveCarrier(): Promise<void> {
     for (const xml of this.journal.interfaces) await this.domain.updateDevice(xml);
     await this.close();
+  }
+
+  /** Nobody waits for it: no driver of the guest's knows these devices, and its next start is without them. */
+  private async dropSurplus(): Promise<void> {
+    for (const xml of this.journal.surplus) {
+      try {
+        await this.domain.detachDevice(xml);
+      } catch (error) {
+        if (this.released || error instanceof InstanceNotFound) return;
+        this.logger.warn(
+          { instance: this.domain.uuid },
+          `a device of the µVM that the server has no use for stays until its next start: ${describeError(error)}`,
+        );
+      }
+    }
   }
 
   /** The disk of a guest that did not become its server is sealed: a cold boot makes it that, as any first boot would. */

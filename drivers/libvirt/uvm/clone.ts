@@ -1,5 +1,5 @@
 /**
- * One clone on its way from a file to a guest that runs, step by step: start paused, load device state, and grow.
+ * One clone on its way from a file to a guest that runs, step by step: start, load device state, and grow.
  * Used for servers and for proofs alike; knows neither Nova's order of things nor what to do on failure.
  */
 import type { UvmTemplate } from '../../driver';
@@ -15,6 +15,8 @@ export interface CloneSpec {
   readonly uuid: string;
   readonly directory: string;
   readonly diskPath: string;
+  /** A file of its final size; what is in it counts when the guest runs. */
+  readonly drivePath: string;
   readonly gateSocketPath: string;
   readonly consoleLogPath: string;
   readonly serialPorts: readonly number[];
@@ -29,7 +31,7 @@ export interface CloneGrowth {
   readonly rootBytes: number;
 }
 
-/** Starts a clone's QEMU, paused, with the RAM and the device state of the µVM. To be saved it needs `makeSavable`. */
+/** Starts a clone's QEMU with the RAM of the µVM; it waits for its NIC and its device state. */
 export async function startClone(
   parts: DriverParts,
   uvm: UvmTemplate,
@@ -50,8 +52,21 @@ export async function startClone(
   });
   const domain = await parts.connection.createXml(xml, { paused: true });
   signal.throwIfAborted();
-  await loadDeviceState(domain, uvm.statePath, signal);
   return domain;
+}
+
+/**
+ * Gives a clone that was started its NIC and the device state of the µVM; leaves it paused. Before the state is loaded QEMU
+ * takes a device as one that was always there, and the guest has none to find. To be saved it needs `makeSavable`.
+ */
+export async function loadClone(
+  domain: Domain,
+  uvm: Pick<UvmTemplate, 'statePath'>,
+  nicXml: string,
+  signal: AbortSignal,
+): Promise<void> {
+  await domain.attachDevice(nicXml);
+  await loadDeviceState(domain, uvm.statePath, signal);
 }
 
 /** Gives a clone the processors, memory and root disk of its flavor, paused or running. */

@@ -3,12 +3,12 @@
  *
  * How a clone comes up, and what overlaps what, is `restoreClone`; the steps themselves are in the files beside this one.
  */
-import { stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { allOrFirstFailure } from '../../../lib/all-or-first-failure';
-import { buildIdentifyMessage, ImageUnsuitable } from '../../../lib/bake';
+import { BAKE_NIC_MAC, buildIdentifyMessage, ImageUnsuitable } from '../../../lib/bake';
 import { describeError, InstanceNotFound } from '../../../lib/exceptions';
-import type { NetworkInfo } from '../../../lib/objects';
+import type { Vif } from '../../../lib/objects';
 import type {
   FlavorSpec,
   ProofClone,
@@ -20,7 +20,7 @@ import type {
   UvmPlatform,
   UvmTemplate,
 } from '../../driver';
-import { writeConfigDrive } from '../config-drive';
+import { fillConfigDrive, reserveConfigDrive } from '../config-drive';
 import type { Domain } from '../domain';
 import { listDevices } from '../guest-devices';
 import type { BaseImage } from '../image-cache';
@@ -30,8 +30,9 @@ import { bandwidth, ioTune } from '../quotas';
 import type { DriverParts, UvmEngine } from '../uvm-engine';
 import { portInterface, disk, toXml } from '../xml';
 import { CloneGuest } from './clone-guest';
-import { growClone, startClone } from './clone';
+import { growClone, loadClone, startClone } from './clone';
 import { readJournal, writeJournal } from './journal';
+import { clonedNicXml, configDriveXml, spareNicXml } from './layout';
 import { makeSavable } from './migration';
 import { readPlatform, type UvmLimits } from './platform';
 import { prove } from './proof';
@@ -84,9 +85,9 @@ export class LibvirtUvmEngine implements UvmEngine {
   }
 
   /**
-   * Restore and network come up side by side and meet when the guest is resumed. The message with the new identity is in
-   * the channel by then; what the flavor adds is plugged in while the guest reads it, NICs without a carrier until it has
-   * taken it.
+   * Restore and network come up side by side and meet when the device state is loaded, the first NIC being part of the machine
+   * then. The message with the new identity is in the channel when the guest is resumed; what the flavor adds is plugged in
+   * while the guest reads it, NICs without a carrier until it has taken it.
    */
   async restoreClone(
     request: SpawnRequest,
@@ -100,11 +101,23 @@ export class LibvirtUvmEngine implements UvmEngine {
     const addedMemoryMb = flavor.memoryMb - uvm.memoryMb;
     const gateSocketPath = join(paths.directory, 'gate');
 
-    await writeJournal(paths.directory, { key: uvm.key, step: 'restoring', interfaces: [], coldXml: '' });
-    const restored = timeline.phase('restore', async () => {
-      await makeRootDisk(paths.disk, uvm.diskDeltaPath, base, signal);
+    await writeJournal(paths.directory, {
+      key: uvm.key,
+      step: 'restoring',
+      interfaces: [],
+      surplus: [],
+      coldXml: '',
+    });
+    const reserved = reserveConfigDrive(paths.configDrive);
+    const started = timeline.phase('restore', async () => {
+      await allOrFirstFailure([makeRootDisk(paths.disk, uvm.diskDeltaPath, base, signal), reserved]);
       const { uuid, name } = instance;
-      const files = { directory: paths.directory, diskPath: paths.disk, consoleLogPath: paths.consoleLog };
+      const files = {
+        directory: paths.directory,
+        diskPath: paths.disk,
+        drivePath: paths.configDrive,
+        consoleLogPath: paths.consoleLog,
+      };
       const serialPorts = await this.parts.serialPorts.take(1);
       return await startClone(
         this.parts,
@@ -120,46 +133,50 @@ export class LibvirtUvmEngine implements UvmEngine {
       await host.plugged;
       return network;
     });
+    const tagged = request.identityWith;
     const identified = timeline.phase('config_drive', async () => {
       const identity = await request.identity;
-      if (identity.configDrive) await writeConfigDrive(paths.configDrive, identity.files, signal);
+      await reserved;
+      if (identity.configDrive && tagged === undefined)
+        await fillConfigDrive(paths.configDrive, identity.files, signal);
       return identity;
     });
+    const together = allOrFirstFailure([started, networked, identified, formatted]);
     // From the files of the cold start, which are all there then.
-    const described = allOrFirstFailure([networked, identified, formatted]).then(([network]) =>
-      this.parts.coldXml(instance, network),
-    );
-    const [domain, network, usual, coldXml] = await allOrFirstFailure([
-      restored,
-      networked,
-      identified,
-      described,
-    ]);
+    const described = together.then(async ([, network, { configDrive }]) => {
+      if (!configDrive) await rm(paths.configDrive);
+      return await this.parts.coldXml(instance, network);
+    });
+    const loaded = together.then(async ([domain, network]) => {
+      const [first] = network;
+      const nic = first === undefined ? spareNicXml(BAKE_NIC_MAC) : nicXml(first, 0, flavor, 'down');
+      await timeline.phase('load', () => loadClone(domain, uvm, nic, signal));
+    });
+    const [[domain, network, usual], coldXml] = await allOrFirstFailure([together, described, loaded]);
 
     const disks = extraDisks(paths, flavor);
-    const interfaces = interfaceXml(network, flavor);
-    const journal = { key: uvm.key, coldXml, interfaces: interfaces.map((nic) => nic.withCarrier) };
+    const surplus = [
+      ...(network.length === 0 ? [spareNicXml(BAKE_NIC_MAC)] : []),
+      ...(usual.configDrive ? [] : [configDriveXml(paths.configDrive)]),
+    ];
+    const interfaces = network.map((vif, index) => nicXml(vif, index, flavor, 'up'));
+    const journal = { key: uvm.key, coldXml, interfaces, surplus };
     const guest = new CloneGuest(domain, paths.directory, journal, this.parts.logger);
     this.guests.set(instance.uuid, guest);
     await guest.connect(gateSocketPath, signal);
-    const plugIn = (drive: readonly string[]): Promise<void> =>
+    const plugIn = (): Promise<void> =>
       timeline.phase('hotplug', async () => {
         await growClone(domain, { vcpus: flavor.vcpus, addedMemoryMb, rootBytes });
-        const nics = interfaces.map((nic) => nic.withoutCarrier);
+        const nics = network.slice(1).map((vif, index) => nicXml(vif, index + 1, flavor, 'down'));
         // In the order of their names in the guest.
-        for (const device of [...diskXml(disks, flavor), ...drive, ...nics])
-          await domain.attachDevice(device);
+        for (const device of [...diskXml(disks, flavor), ...nics]) await domain.attachDevice(device);
       });
-    const tagged = request.identityWith;
     let identity = usual;
     if (tagged !== undefined) {
-      // Where the devices are is part of the identity; a drive that tells it comes after them.
-      await plugIn([]);
+      // Where the devices are is part of the identity, and so of the drive.
+      await plugIn();
       identity = await tagged(await listDevices(domain));
-      if (identity.configDrive) {
-        await writeConfigDrive(paths.configDrive, identity.files, signal);
-        await domain.attachDevice(configDriveXml(paths.configDrive));
-      }
+      if (identity.configDrive) await fillConfigDrive(paths.configDrive, identity.files, signal);
     }
     const identification = guest.identify(
       buildIdentifyMessage(identity, network, {
@@ -178,7 +195,7 @@ export class LibvirtUvmEngine implements UvmEngine {
       () => undefined,
     );
     const plug = async (): Promise<void> => {
-      if (tagged === undefined) await plugIn(usual.configDrive ? [configDriveXml(paths.configDrive)] : []);
+      if (tagged === undefined) await plugIn();
       await makeSavable(domain);
       // From here on the guest has all it needs to become its server, with this service or the next.
       await writeJournal(paths.directory, { ...journal, step: 'personalising' });
@@ -257,17 +274,10 @@ export class LibvirtUvmEngine implements UvmEngine {
   }
 }
 
-interface InterfaceXml {
-  readonly withoutCarrier: string;
-  readonly withCarrier: string;
-}
-
-function interfaceXml(network: NetworkInfo, flavor: FlavorSpec): InterfaceXml[] {
-  const limits = { bandwidth: bandwidth(flavor) };
-  return network.map((vif) => ({
-    withoutCarrier: toXml('interface', portInterface(vif, { ...limits, link: 'down' })),
-    withCarrier: toXml('interface', portInterface(vif, { ...limits, link: 'up' })),
-  }));
+/** XML of the NIC of a server's port. The first one is the µVM's own. */
+function nicXml(vif: Vif, index: number, flavor: FlavorSpec, link: 'up' | 'down'): string {
+  const options = { link, bandwidth: bandwidth(flavor) };
+  return index === 0 ? clonedNicXml(vif, options) : toXml('interface', portInterface(vif, options));
 }
 
 /** XML of the disks a flavor has besides the root, by the names they have in the definition of a cold start. */
@@ -276,10 +286,6 @@ function diskXml(disks: readonly { readonly path: string }[], flavor: FlavorSpec
     const target = `vd${'bc'.charAt(index)}`;
     return toXml('disk', disk({ path, format: 'raw', target, bus: 'virtio', ioTune: ioTune(flavor) }));
   });
-}
-
-function configDriveXml(path: string): string {
-  return toXml('disk', disk({ path, format: 'raw', target: 'vdz', bus: 'virtio', readonly: true }));
 }
 
 async function isDirectory(path: string): Promise<boolean> {

@@ -20,6 +20,8 @@ const journalSchema = z.object({
   step: z.enum(['restoring', 'personalising', 'done']),
   /** The NICs as they are to be once the guest is someone: XML with their carrier on. */
   interfaces: z.array(z.string()),
+  /** What the µVM has and this server does not want: XML of what is to be unplugged then. */
+  surplus: z.array(z.string()).default([]),
   /** The definition of its later starts; empty while `restoring`. */
   coldXml: z.string(),
 });

@@ -9,19 +9,41 @@
 import type { QemuUser } from '../host-capabilities';
 import { screens, serialPorts } from '../consoles';
 import { cpuMode, type DriverSettings } from '../settings';
-import { agentChannel, disk, panicNotifier, pciSlot, rng, toXml, video, type XmlNode } from '../xml';
+import type { Vif } from '../../../lib/objects';
+import {
+  agentChannel,
+  disk,
+  panicNotifier,
+  pciSlot,
+  portInterface,
+  rng,
+  toXml,
+  video,
+  type XmlNode,
+} from '../xml';
 import type { UvmPlatform } from '../../driver';
 
 /** Raised with every change of what a guest sees: device state of another layout cannot be loaded. */
-export const LAYOUT_VERSION = 2;
+export const LAYOUT_VERSION = 3;
 
 const DIMM_SLOTS = 16;
 const GATE_PORT = 'org.prebake.gate.0';
 const NAMESPACE = 'urn:prebake:1';
-const SLOT = { video: 2, serial: 3, root: 4, rng: 5, bakeDrive: 0x10, bakeNic: 0x11 } as const;
+const SLOT = { video: 2, serial: 3, root: 4, rng: 5, drive: 0x10, nic: 0x11 } as const;
+/** Its alias while it is baked, and in a clone that has no port for it. */
+const SPARE_NIC = 'ua-spare-nic';
 
-/** Aliases of the devices a guest has only while it is baked. */
-export const BAKE_ALIASES = { drive: 'ua-bake-drive', nic: 'ua-bake-nic' } as const;
+/**
+ * Where the guest sees its config drive and its first NIC. Both are there from the bake on, without a driver in the sealed
+ * guest: giving a device a driver takes a guest a fraction of the time in which it finds one that was plugged in.
+ */
+export const SPARES: readonly string[] = [SLOT.drive, SLOT.nic].map(
+  (slot) => `0000:00:${slot.toString(16).padStart(2, '0')}.0`,
+);
+/** A NIC that tells its MTU has more registers; the one of the bake has as many, though libvirt knows no MTU of such networks. */
+const NIC_ARGUMENTS = ['-global', 'virtio-net-pci.host_mtu=1500'];
+/** QEMU's name of what the NIC of a bake is connected to. */
+export const SPARE_NETDEV = `host${SPARE_NIC}`;
 
 /** What differs between guests of one layout. */
 export interface UvmDomain {
@@ -38,14 +60,19 @@ export interface UvmDomain {
   /** Directory of the guest's files; what is left when it is gone is a leftover. */
   readonly directory: string;
   readonly diskPath: string;
+  /** The config drive: a file that is there. */
+  readonly drivePath: string;
   readonly gateSocketPath: string;
   readonly consoleLogPath: string;
   /** TCP port of its serial console; none for guests that nobody looks at, and on hosts without. */
   readonly serialPorts: readonly number[];
   /** Limits of the root disk; a guest cannot tell. */
   readonly ioTune?: XmlNode | undefined;
-  /** A guest that is baked writes its RAM file and has a config drive and a NIC; a clone waits for device state. */
-  readonly role: { readonly bake: { readonly drivePath: string; readonly nicMac: string } } | 'clone';
+  /**
+   * A guest that is baked writes its RAM file and has a NIC; a clone waits for its NIC (`clonedNicXml` or `spareNicXml`), then
+   * for device state.
+   */
+  readonly role: { readonly bake: { readonly nicMac: string } } | 'clone';
 }
 
 /** The domain's XML. */
@@ -102,9 +129,9 @@ export function uvmDomainXml(domain: UvmDomain): string {
           slot: SLOT.root,
           ioTune: domain.ioTune,
         }),
-        ...(bake === undefined ? [] : [bakeDrive(bake.drivePath)]),
+        configDrive(domain.drivePath),
       ],
-      interface: bake === undefined ? [] : [bakeNic(bake.nicMac)],
+      interface: bake === undefined ? [] : [spareNic(bake.nicMac, 'up')],
       serial: serialPorts(settings, domain.consoleLogPath, domain.serialPorts),
       channel: [
         {
@@ -121,8 +148,11 @@ export function uvmDomainXml(domain: UvmDomain): string {
       memballoon: { '@model': 'none' },
       panic: panicNotifier(),
     },
-    'qemu:commandline':
-      bake === undefined ? { 'qemu:arg': [{ '@value': '-incoming' }, { '@value': 'defer' }] } : undefined,
+    'qemu:commandline': {
+      'qemu:arg': [...NIC_ARGUMENTS, ...(bake === undefined ? ['-incoming', 'defer'] : [])].map((value) => ({
+        '@value': value,
+      })),
+    },
   });
 }
 
@@ -134,31 +164,38 @@ export function dimmXml(sizeMb: number): string {
   });
 }
 
-/** The bake's config drive, as it was attached. */
-export function bakeDriveXml(path: string): string {
-  return toXml('disk', bakeDrive(path));
+/** The NIC of a clone's first port, without a carrier or with one. */
+export function clonedNicXml(
+  vif: Vif,
+  options: { readonly link: 'up' | 'down'; readonly bandwidth?: XmlNode | undefined },
+): string {
+  return toXml('interface', portInterface(vif, { ...options, slot: SLOT.nic }));
 }
 
-/** The bake's NIC, as it was attached. */
-export function bakeNicXml(mac: string): string {
-  return toXml('interface', bakeNic(mac));
+/** The NIC of a clone that has no port: its cable is in nothing. */
+export function spareNicXml(mac: string): string {
+  return toXml('interface', spareNic(mac, 'down'));
 }
 
-function bakeDrive(path: string): XmlNode {
-  return {
-    ...disk({ path, format: 'raw', target: 'vdb', bus: 'virtio', readonly: true, slot: SLOT.bakeDrive }),
-    alias: { '@name': BAKE_ALIASES.drive },
-  };
+/** A clone's config drive, as it was started with. */
+export function configDriveXml(path: string): string {
+  return toXml('disk', configDrive(path));
+}
+
+/** Named behind all others, where a cold start has it, too. */
+function configDrive(path: string): XmlNode {
+  return disk({ path, format: 'raw', target: 'vdz', bus: 'virtio', readonly: true, slot: SLOT.drive });
 }
 
 /** Goes nowhere: QEMU's own user network without addresses the guest could use. */
-function bakeNic(mac: string): XmlNode {
+function spareNic(mac: string, link: 'up' | 'down'): XmlNode {
   return {
     '@type': 'user',
     mac: { '@address': mac },
     model: { '@type': 'virtio' },
-    alias: { '@name': BAKE_ALIASES.nic },
-    address: pciSlot(SLOT.bakeNic),
+    link: { '@state': link },
+    alias: { '@name': SPARE_NIC },
+    address: pciSlot(SLOT.nic),
   };
 }
 

@@ -1,12 +1,14 @@
-/** A clone for the proof of a µVM: without network it becomes someone, gets resources, and says who it is. */
+/** A clone for the proof of a µVM: without a carrier it becomes someone, gets resources, and says who it is. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { buildIdentifyMessage, GateClient, HOTPLUG_STEP_MB } from '../../../lib/bake';
+import { BAKE_NIC_MAC, buildIdentifyMessage, GateClient, HOTPLUG_STEP_MB } from '../../../lib/bake';
 import { InstanceNotFound } from '../../../lib/exceptions';
 import type { ProofClone, ProofRequest } from '../../driver';
 import type { BaseImage } from '../image-cache';
 import type { DriverParts } from '../uvm-engine';
-import { growClone, startClone } from './clone';
+import { writeConfigDrive } from '../config-drive';
+import { growClone, loadClone, startClone } from './clone';
+import { spareNicXml } from './layout';
 import { makeRootDisk } from './root-disk';
 import { BAKE_PREFIX } from './template-guest';
 
@@ -20,7 +22,7 @@ const CONNECT_TIMEOUT_MS = 10_000;
  */
 export async function prove(
   parts: DriverParts,
-  { uvm, identity, directory, signal }: ProofRequest,
+  { uvm, identity, network, directory, signal }: ProofRequest,
   base: BaseImage,
   timeoutMs: number,
 ): Promise<ProofClone> {
@@ -30,6 +32,7 @@ export async function prove(
     uuid: identity.uuid,
     directory,
     diskPath: join(directory, `proof-${tag}.qcow2`),
+    drivePath: join(directory, `proof-${tag}.iso`),
     gateSocketPath: join(directory, `proof-${tag}`),
     consoleLogPath: join(directory, `proof-${tag}.log`),
     serialPorts: [],
@@ -40,12 +43,14 @@ export async function prove(
     rootBytes: base.virtualSizeBytes + ADDED_ROOT_BYTES,
   };
   await makeRootDisk(spec.diskPath, uvm.diskDeltaPath, base, signal);
+  await writeConfigDrive(spec.drivePath, identity.files, signal);
   let gate: GateClient | undefined;
   try {
     const domain = await startClone(parts, uvm, spec, signal);
+    await loadClone(domain, uvm, spareNicXml(network[0]?.address ?? BAKE_NIC_MAC), signal);
     await growClone(domain, growth);
     gate = await GateClient.connect(spec.gateSocketPath, { deadlineMs: CONNECT_TIMEOUT_MS, signal });
-    const message = buildIdentifyMessage(identity, [], {
+    const message = buildIdentifyMessage(identity, network, {
       vcpus: growth.vcpus,
       hotplugMemoryMb: growth.addedMemoryMb,
       rootBytes: growth.rootBytes,

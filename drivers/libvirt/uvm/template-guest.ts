@@ -12,10 +12,9 @@ import type { BaseImage } from '../image-cache';
 import { createOverlay } from '../local-disks';
 import type { DriverParts } from '../uvm-engine';
 import { watchBoot } from './boot-watch';
-import { BAKE_ALIASES, bakeDriveXml, bakeNicXml, uvmDomainXml } from './layout';
+import { SPARE_NETDEV, SPARES, uvmDomainXml } from './layout';
 import { writeDeviceState } from './migration';
 
-const DETACH_TIMEOUT_MS = 60_000;
 /** Bakes and proofs go by names of their own, so that they are never taken for servers. */
 export const BAKE_PREFIX = 'prebake-';
 
@@ -46,25 +45,26 @@ export async function bootTemplateGuest(
     ramPath: request.ramPath,
     directory: request.directory,
     diskPath: request.diskDeltaPath,
+    drivePath,
     gateSocketPath,
     consoleLogPath,
     serialPorts: [],
-    role: { bake: { drivePath, nicMac: BAKE_NIC_MAC } },
+    role: { bake: { nicMac: BAKE_NIC_MAC } },
   });
   signal.throwIfAborted();
   const domain = await parts.connection.createXml(xml, { paused: false });
-  return new BakingGuest(parts.connection, domain, drivePath, gateSocketPath, consoleLogPath, signal);
+  return new BakingGuest(parts.connection, domain, gateSocketPath, consoleLogPath, signal);
 }
 
 class BakingGuest implements TemplateGuest {
+  readonly spares = SPARES;
   readonly ended: Promise<never>;
   private readonly stopListening: () => void;
-  private readonly booted = new AbortController();
+  private readonly stopWatching = new AbortController();
 
   constructor(
-    private readonly connection: LibvirtConnection,
+    connection: LibvirtConnection,
     private readonly domain: Domain,
-    private readonly drivePath: string,
     readonly gateSocketPath: string,
     readonly consoleLogPath: string,
     private readonly signal: AbortSignal,
@@ -78,57 +78,31 @@ class BakingGuest implements TemplateGuest {
         rejectEnded(new Error('the image switched itself off, or restarted, during its first boot'));
       }
     });
-    const watched = AbortSignal.any([signal, this.booted.signal]);
+    const watched = AbortSignal.any([signal, this.stopWatching.signal]);
     watchBoot(domain, consoleLogPath, watched).catch((error: unknown) => {
       // A guest that is gone is the listener's.
       if (!(error instanceof InstanceNotFound)) rejectEnded(error);
     });
   }
 
-  async detachBakeDevices(): Promise<void> {
-    this.booted.abort();
-    await Promise.all([
-      this.detach(BAKE_ALIASES.drive, bakeDriveXml(this.drivePath)),
-      this.detach(BAKE_ALIASES.nic, bakeNicXml(BAKE_NIC_MAC)),
-    ]);
+  booted(): void {
+    this.stopWatching.abort();
   }
 
   async capture(statePath: string): Promise<void> {
     await this.domain.suspend();
+    // QEMU's user network has state of its own, which nothing in a clone could take.
+    await this.domain.monitor('netdev_del', { id: SPARE_NETDEV });
     await writeDeviceState(this.domain, statePath, this.signal);
   }
 
   async destroy(): Promise<void> {
-    this.booted.abort();
+    this.stopWatching.abort();
     this.stopListening();
     try {
       await this.domain.destroy();
     } catch (error) {
       if (!(error instanceof InstanceNotFound)) throw error;
-    }
-  }
-
-  /** Resolves when the guest let go of the device. */
-  private async detach(alias: string, xml: string): Promise<void> {
-    let stop = (): void => undefined;
-    let timer: NodeJS.Timeout | undefined;
-    const removed = new Promise<void>((resolve, reject) => {
-      stop = this.connection.onDomainEvent((event) => {
-        if (event.kind === 'device-removed' && event.uuid === this.domain.uuid && event.alias === alias)
-          resolve();
-      });
-      timer = setTimeout(
-        () => reject(new Error(`the guest did not let go of ${alias} in ${DETACH_TIMEOUT_MS} ms`)),
-        DETACH_TIMEOUT_MS,
-      );
-    });
-    removed.catch(() => undefined);
-    try {
-      await this.domain.detachDevice(xml);
-      await Promise.race([removed, this.ended]);
-    } finally {
-      stop();
-      clearTimeout(timer);
     }
   }
 }

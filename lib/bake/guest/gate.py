@@ -99,7 +99,7 @@ class Gate:
         self.answer(request, 'hello', gate=self.version, kind='python', uptimeS=uptime)
 
     def on_seal(self, request):
-        steps = self.sealed.seal()
+        steps = self.sealed.seal(request.get('spares', '').split())
         self.answer(request, 'sealed', stepsMs=steps)
 
     def on_ask(self, request):

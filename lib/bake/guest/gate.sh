@@ -54,9 +54,32 @@ root_bytes_now() { echo $(($(cat "/sys/block/$(root_disk)/size" 2>/dev/null || e
 memory_blocks() { grep -l "$1" /sys/devices/system/memory/memory*/state 2>/dev/null; }
 memory_mb() { awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo; }
 
+# let_go PCI-ADDRESS... : the virtio devices there lose their PCI drivers, until a clone takes them for its own: they are
+# reset then, and all that they say of themselves is read anew.
+let_go() {
+  for address in "$@"; do
+    for device in /sys/bus/pci/devices/"$address"/virtio*; do
+      kind=$(readlink -f "$device/driver") || continue
+      driver=$(readlink -f "/sys/bus/pci/devices/$address/driver") || continue
+      spares="$spares ${kind##*/}=$driver=$address"
+      echo "$address" >"$driver/unbind"
+    done
+  done
+}
+# take_spare KIND: gives those of this kind (virtio_net, virtio_blk) their driver back.
+take_spare() {
+  for spare in $spares; do
+    [ "${spare%%=*}" = "$1" ] || continue
+    spare=${spare#*=}
+    echo "${spare#*=}" >"${spare%%=*}/bind"
+  done
+}
+
 seal() {
   begin_steps
   killall -q udhcpc
+  # shellcheck disable=SC2046 # one word each
+  let_go $(field spares)
   rm -f /var/lib/instance-id /var/log/*.log /var/lib/dbus/machine-id /var/lib/dhcp/* /var/lib/udhcp* \
     /etc/dropbear/*_host_key /etc/ssh/ssh_host_* /root/.ash_history /run/user_data /run/udhcpc*
   rm -rf /tmp/* /var/tmp/*
@@ -121,6 +144,7 @@ identify() {
   killall -q dropbear
   step keys
   say "{\"event\":\"identity\",\"id\":\"$id\",\"stepsMs\":{$steps}}"
+  [ -z "$interfaces" ] || take_spare virtio_net
   set_up_interfaces
   step network
   wait_until cpus_online || fail cpus "$(nproc) of $vcpus processors"
@@ -128,6 +152,10 @@ identify() {
   wait_until memory_online || fail memory 'memory did not arrive'
   step memory
   wait_until root_arrived || fail disk 'the root disk did not grow'
+  # shellcheck disable=SC2154 # assigned by the message, too
+  wait_until disks_arrived || fail disk "not all of the disks arrived: $disks"
+  # Behind the others, as in a cold boot.
+  [ "$drive" != yes ] || take_spare virtio_blk
   step disk
   [ -z "$failed" ] || return
   # An address asked for by DHCP at the same moment may have flushed ours.
@@ -200,6 +228,12 @@ memory_online() {
   block_mb=$((0x$(cat /sys/devices/system/memory/block_size_bytes) / 1048576))
   [ $((($(memory_blocks online | wc -l) - baked_blocks) * block_mb)) -ge "$hotplug_memory_mb" ]
 }
+# As many as the message says, and the root.
+disks_arrived() {
+  # shellcheck disable=SC2086 # words
+  set -- $disks
+  [ "$(disks | wc -l)" -gt $# ]
+}
 root_arrived() { [ "$(root_bytes_now)" -ge "$root_bytes" ]; }
 
 # What the user asked for beyond an identity; the guest is in use by now.
@@ -269,6 +303,7 @@ wait_until test -n "$(find_port)" || exit 1
 exec 3<>"$(find_port)"
 baked_blocks=$(memory_blocks online | wc -l)
 resumed_at=
+spares=
 while :; do
   if ! read -r line <&3; then
     sleep 0.05 # no host on the other side

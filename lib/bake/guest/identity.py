@@ -11,6 +11,7 @@ import socket
 
 import network
 import resources
+import spares
 import sshd
 from system import Parallel, Steps, Uevents, put, read, remove, reseed, set_clock
 
@@ -37,11 +38,10 @@ class Newcomer:
         who.start('user', self.take_user_keys)
         self.steps.run('resolver', network.take_over, request['interfaces'])
         for number, interface in enumerate(request['interfaces']):
-            what.start('nic%d' % number, network.configure, interface, events)
+            what.start('nic%d' % number, self.take_nic, number, interface, events)
         what.start('disk', self.take_disk, events)
         wanted = request['resources']
-        if wanted['disks']:
-            what.start('further disks', resources.take_further_disks, wanted['disks'], events)
+        what.start('drives', self.take_drives, wanted['disks'], events)
         # The kernel starts processors one after the other and mostly waits for them.
         what.start('cpus', resources.take_cpus, wanted['vcpus'], events)
         who.join()
@@ -81,6 +81,18 @@ class Newcomer:
         user = find_user(self.sealed.default_user) if self.sealed.default_user else None
         if user is not None and self.request['publicKeys']:
             write_authorized_keys(user.pw_dir + '/.ssh', self.request['publicKeys'], user)
+
+    def take_nic(self, number, interface, events):
+        if number == 0:
+            self.sealed.spares.take(spares.NIC)
+        network.configure(interface, events)
+
+    def take_drives(self, wanted, events):
+        """The config drive comes after the others, as in a cold boot: disks are named in the order in which they come."""
+        if wanted:
+            resources.take_further_disks(wanted, events)
+        if self.request['seed'] is None:
+            self.sealed.spares.take(spares.DISK)
 
     def take_disk(self, events):
         self.disk_grown = resources.take_disk(self.request['resources']['rootBytes'], events)

@@ -13,6 +13,7 @@ import cloud
 import identity
 import network
 import resources
+import spares
 import sshd
 from system import Freezer, Parallel, Steps, Uevents, put, read, remove, run, write_to
 
@@ -57,10 +58,13 @@ class Sealed:
         self.default_user = None
         self.services = []
         self.timers = []
+        self.spares = spares.Spares()
 
-    def seal(self):
-        """Returns the milliseconds of each step."""
+    def seal(self, addresses):
+        """`addresses` are those of spare devices. Returns the milliseconds of each step."""
         steps = Steps()
+        # First: the daemons still react to it.
+        steps.run('spares', self.spares.let_go, addresses)
         steps.run('config', self.read_configuration)
         steps.run('services', self.stop_services)
         steps.run('timers', self.stop_timers)

@@ -130,12 +130,11 @@ export function boot(view, open) {
   );
 }
 
-const PHASES = ['boot', 'unplug', 'seal', 'capture', 'prove', 'store'];
+const PHASES = ['boot', 'seal', 'capture', 'prove', 'store'];
 const DOING = {
   queue: 'waiting for another bake',
   boot: 'booting the image',
   seal: 'taking its identity out',
-  unplug: 'unplugging what the bake added',
   capture: 'capturing memory and devices',
   store: 'storing pages',
   prove: 'proving it with a clone',

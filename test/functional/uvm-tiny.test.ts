@@ -139,6 +139,21 @@ test('the NIC has no carrier before the guest is someone and Neutron is done', a
   await driver.destroy(instance);
 });
 
+test('a server without ports and without a config drive does not keep those of the µVM', async () => {
+  const { driver } = host;
+  const instance = host.server(flavor);
+  const changes = { network: Promise.resolve([]) };
+  await reportOf(await driver.spawn(await host.request(instance, changes, { configDrive: false })));
+  await until('nothing of the µVM to be left', async () => {
+    const xml = await host.virsh('dumpxml', instance.uuid);
+    return !xml.includes('<interface') && !xml.includes('vdz');
+  });
+  expect(await host.virsh('dumpxml', '--inactive', instance.uuid)).not.toMatch(/<interface|vdz|disk\.config/);
+  expect(await readdir(join(host.instancesPath, instance.uuid))).not.toContain('disk.config');
+  expect((await host.whoIs(instance, WHO_TIMEOUT_MS)).get('macs')).toBe('');
+  await driver.destroy(instance);
+});
+
 test('a µVM that QEMU cannot load is no failure of the server: it boots cold and says why', async () => {
   const { driver } = host;
   const instance = host.server(flavor);

@@ -26,8 +26,10 @@ declare -A ROLES=(
   [tomcat]='Java and Tomcat'
 )
 
-# role_packages ROLE RELEASE : what is installed, and with a '-' at the end what is removed.
+# role_packages ROLE RELEASE : what is installed, and with a '-' at the end what is removed. There is no such image when it
+# fails: cloud-init of Debian 11 depends on ifupdown, which its plain image therefore is configured by.
 role_packages() {
+  case $1-$2 in ifupdown-11 | networkd-11) return 1 ;; esac
   case $1 in
     plain) ;;
     apache) echo apache2 libapache2-mod-php php-mysql ;;
@@ -42,7 +44,7 @@ role_packages() {
     redis) echo redis-server ;;
     tomcat) echo "tomcat$(($2 - 2))" ;;
     ifupdown) echo ifupdown isc-dhcp-client resolvconf netplan.io- systemd-resolved- ;;
-    networkd) [ "$2" = 11 ] && echo ifupdown- isc-dhcp-client- resolvconf- || echo netplan.io- ;;
+    networkd) echo netplan.io- ;;
     noagent) echo qemu-guest-agent- ;;
     nocloudinit) [ "$2" = 11 ] && echo cloud-init- ifupdown- isc-dhcp-client- resolvconf- || echo cloud-init- netplan.io- ;;
     xfs) echo xfsprogs ;;
@@ -53,7 +55,7 @@ role_packages() {
 # What configures its network: networkd (through netplan, where that is installed) or ifupdown.
 role_network() {
   case $1-$2 in
-    networkd-11 | nocloudinit-11) echo networkd ;;
+    nocloudinit-11) echo networkd ;;
     *-11 | ifupdown-*) echo ifupdown ;;
     *) echo networkd ;;
   esac

@@ -5,7 +5,8 @@
 import type { Logger } from 'pino';
 import { describeError } from '../../exceptions';
 import type { NetworkInfo, NovaObject, Vif } from '../../objects';
-import type { Neutron, NeutronNetwork, NeutronPort } from '../../openstack';
+import type { Neutron, NeutronPort } from '../../openstack';
+import { GroupedRead } from './grouped-read';
 import { buildNetworkInfo, type NetworkRecords } from './network-info';
 import { portCall, requireBound } from './port-errors';
 import { requestedNetworks, requestedPortIds, type RequestedNetworks } from './requested';
@@ -52,6 +53,9 @@ export interface AttachRequest extends Omit<AllocationRequest, 'requestedNetwork
   readonly requested: RequestedNetworks;
 }
 
+/** What is the same for all ports of some networks. */
+type Surroundings = Pick<NetworkRecords, 'networks' | 'subnets' | 'dhcpPorts'>;
+
 /** Keys of a binding profile that speak of a device of the host the port leaves. */
 const HOST_PROFILE_KEYS = new Set(
   'pci_vendor_info pci_slot allocation arq_uuid physical_network card_serial_number vf_num pf_mac_address device_mac_address'.split(
@@ -65,6 +69,7 @@ export class ServerNetworks {
   private readonly neutron: Neutron;
   private readonly host: string;
   private readonly logger: Logger;
+  private readonly around = new GroupedRead((ids: string) => this.readSurroundings(ids.split(',')));
 
   /** @param parts `host` is this compute host's name, which Neutron's agent here goes by as well */
   constructor(parts: { readonly neutron: Neutron; readonly host: string; readonly logger: Logger }) {
@@ -289,16 +294,18 @@ export class ServerNetworks {
     preservedPortIds: ReadonlySet<string>,
     /** Ports that may have floating IPs: one that was just made has none. */
     olderPortIds: readonly string[],
-    around: Pick<NetworkRecords, 'networks' | 'subnets' | 'dhcpPorts'>,
+    around: Surroundings,
   ): Promise<NetworkInfo> {
     const floatingIps = await this.neutron.listFloatingIps({ port_id: olderPortIds });
     return buildNetworkInfo({ ports, preservedPortIds, floatingIps, ...around });
   }
 
-  private async surroundings(
-    networkIds: readonly string[],
-  ): Promise<{ networks: readonly NeutronNetwork[] } & Pick<NetworkRecords, 'subnets' | 'dhcpPorts'>> {
-    const ids = [...new Set(networkIds)];
+  private async surroundings(networkIds: readonly string[]): Promise<Surroundings> {
+    if (networkIds.length === 0) return { networks: [], subnets: [], dhcpPorts: [] };
+    return await this.around.get([...new Set(networkIds)].sort().join());
+  }
+
+  private async readSurroundings(ids: readonly string[]): Promise<Surroundings> {
     const [networks, subnets, dhcpPorts] = await Promise.all([
       this.neutron.listNetworks({ id: ids }),
       this.neutron.listSubnets({ network_id: ids }),

@@ -1,6 +1,7 @@
 /**
  * Puts the parts of the compute service together. Reading it shows who works with whom.
  */
+import { availableParallelism, freemem } from 'node:os';
 import type { ComputeDriver } from '../../drivers/driver';
 import type { Templates } from '../bake';
 import type { Config } from '../config';
@@ -11,7 +12,9 @@ import type { Barbican, Glance, Neutron, Placement } from '../openstack';
 import type { BootRecorder } from '../sidecar';
 import type { Squirrel } from '../squirrel';
 import { AdminPassword } from './admin-password';
+import { Admission } from './admission';
 import { Builder } from './build';
+import type { BuilderParts } from './build-attempt';
 import { ConductorTasks } from './conductor-tasks';
 import { Consoles } from './consoles';
 import { DeviceTags } from './device-tags';
@@ -52,6 +55,9 @@ import { Unshelve } from './unshelve';
 import { refusals } from './unsupported';
 import { UsageAudit } from './usage-audit';
 import { Vtpm } from './vtpm';
+
+/** That become servers at once: most of that time they wait for Neutron. */
+const GUESTS_PER_PROCESSOR = 8;
 
 /** What the compute service needs from outside. */
 export interface ComputeServiceSurroundings {
@@ -110,7 +116,14 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     fatal: config.default.vifPluggingIsFatal,
   };
 
-  const builder = new Builder({
+  const { maxConcurrentBuilds } = config.default;
+  const admission = new Admission({
+    builds: maxConcurrentBuilds === 0 ? Number.POSITIVE_INFINITY : maxConcurrentBuilds,
+    guests: GUESTS_PER_PROCESSOR * availableParallelism(),
+    guestBytes: config.prebake.baseMemoryMb * 2 ** 20,
+    availableBytes: freemem,
+  });
+  const parts: BuilderParts = {
     driver,
     templates,
     squirrel,
@@ -129,11 +142,11 @@ export function createComputeService(surroundings: ComputeServiceSurroundings): 
     options: {
       host,
       instanceNameTemplate,
-      maxConcurrentBuilds: config.default.maxConcurrentBuilds,
       forceConfigDrive: config.default.forceConfigDrive,
       vifPlugging,
     },
-  });
+  };
+  const builder = new Builder(parts, admission);
   const terminator = new Terminator({
     driver,
     actions,

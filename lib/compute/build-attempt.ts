@@ -68,7 +68,6 @@ export interface BuilderParts {
 export interface BuilderOptions {
   readonly host: string;
   readonly instanceNameTemplate: string;
-  readonly maxConcurrentBuilds: number;
   readonly forceConfigDrive: boolean;
   readonly vifPlugging: VifPluggingPolicy;
 }

@@ -3,12 +3,12 @@
  *
  * How it overlaps its work is in `build-attempt.ts`; here is what frames an attempt, and what follows a failed one.
  */
-import { Semaphore } from 'async-mutex';
 import { describeError } from '../exceptions';
 import { type Logger, logAbout } from '../log';
 import type { RequestContext } from '../messaging';
 import { Timeline } from '../timeline';
 import { requestTrace } from '../tracing';
+import type { Admission, Admitted } from './admission';
 import { BuildAttempt, type BuilderParts } from './build-attempt';
 import { classifyBuildFailure } from './build-failure';
 import { type BuildRequest, parseBuildRequest } from './build-request';
@@ -19,23 +19,26 @@ const EVENT = 'compute__do_build_and_run_instance';
 
 /** Builds servers. */
 export class Builder {
-  private readonly slots: Semaphore;
-
-  constructor(private readonly parts: BuilderParts) {
-    const { maxConcurrentBuilds } = parts.options;
-    this.slots = new Semaphore(maxConcurrentBuilds === 0 ? Number.MAX_SAFE_INTEGER : maxConcurrentBuilds);
-  }
+  constructor(
+    private readonly parts: BuilderParts,
+    private readonly admission: Admission,
+  ) {}
 
   /** Handles the RPC. Failures end in the server's records, not with the caller: the RPC is a cast. */
   async buildAndRunInstance(context: RequestContext, args: Readonly<Record<string, unknown>>): Promise<void> {
     const timeline = new Timeline(requestTrace('boot', context));
     timeline.mark('rpc_received');
     const request = parseBuildRequest(args);
-    const { uuid } = request.instance;
+    const { instance, image } = request;
     await timeline.run(() =>
-      this.parts.locks.run(uuid, (signal) =>
-        this.slots.runExclusive(() => this.build(context, request, timeline, signal)),
-      ),
+      this.parts.locks.run(instance.uuid, async (signal) => {
+        const admitted = await timeline.phase('admission', () => this.admission.enter(image.id, signal));
+        try {
+          await this.build(context, request, timeline, admitted, signal);
+        } finally {
+          admitted.built();
+        }
+      }),
     );
   }
 
@@ -43,6 +46,7 @@ export class Builder {
     context: RequestContext,
     request: BuildRequest,
     timeline: Timeline,
+    admitted: Admitted,
     signal: AbortSignal,
   ): Promise<void> {
     const { records, tracker, boots, news, logger } = this.parts;
@@ -65,11 +69,14 @@ export class Builder {
         { how: outcome.how, why: outcome.how === 'cold' ? outcome.why : undefined },
         `server is active after ${Math.round(activeMs)} ms`,
       );
-      void followUp.then(
-        () => boot.ready(),
-        (error: unknown) => boot.failed(error),
-      );
+      void followUp
+        .then(
+          () => boot.ready(),
+          (error: unknown) => boot.failed(error),
+        )
+        .finally(admitted.settled);
     } catch (error) {
+      admitted.settled();
       failure = error;
       boot.failed(error);
       news.tell(context, instance, METHOD, 'error', { error });

@@ -1,8 +1,10 @@
 /** A build from nova-conductor's own recorded request: what is written to the database, in which order, and what is undone. */
 import pino from 'pino';
 import type { SpawnOutcome, SpawnRequest } from '../../../drivers/driver';
+import { Admission } from '../../../lib/compute/admission';
 import { DeletedDuringBuild } from '../../../lib/compute/build-failure';
 import { Builder } from '../../../lib/compute/build';
+import type { BuilderParts } from '../../../lib/compute/build-attempt';
 import { ExternalEvents } from '../../../lib/compute/external-events';
 import { InstanceLocks } from '../../../lib/compute/instance-locks';
 import { InstanceRecords } from '../../../lib/compute/instance-records';
@@ -53,7 +55,7 @@ function world(
       done.push(what);
       return result;
     };
-  const builder = new Builder({
+  const parts: BuilderParts = {
     driver: { spawn, destroy: note('destroy', Promise.resolve()) },
     templates: { find: () => Promise.resolve({ none: 'no µVM' }), wanted: note('bake wanted', undefined) },
     squirrel: { quarantine: note('quarantine', Promise.resolve()) },
@@ -86,11 +88,12 @@ function world(
     options: {
       host: 'prebake',
       instanceNameTemplate: 'instance-%08x',
-      maxConcurrentBuilds: 10,
       forceConfigDrive: false,
       vifPlugging: { timeoutMs: 60_000, fatal: true },
     },
-  });
+  };
+  const limits = { builds: 10, guests: 1, guestBytes: 0, availableBytes: () => 0 };
+  const builder = new Builder(parts, new Admission(limits));
   return { builder, conductor, boots, events, locks, done };
 }
 
@@ -224,6 +227,29 @@ test('refuses a server that boots from a volume', async () => {
   expect(w.conductor.writes('InstanceFault.create', 'message')).toEqual([
     { message: expect.stringMatching(/volumes/) as string },
   ]);
+});
+
+test('a build that failed, and a guest that is ready, make room for the next', async () => {
+  const readies: (() => void)[] = [];
+  const w = world(async (spawn) => {
+    await spawn.network;
+    if (readies.length === 0) throw new ImageUnacceptable('it is no disk image');
+    return {
+      how: 'uvm',
+      ready: new Promise((resolve) =>
+        readies.push(() => resolve({ vcpus: 1, memoryMb: 512, rootBytes: 0, stepsMs: {} })),
+      ),
+    };
+  });
+  await w.builder.buildAndRunInstance(RequestContext.admin(), request());
+  readies.push(() => undefined);
+  await w.builder.buildAndRunInstance(RequestContext.admin(), request());
+  const third = w.builder.buildAndRunInstance(RequestContext.admin(), request());
+  await new Promise(setImmediate);
+  expect(readies).toHaveLength(2);
+  readies[1]?.();
+  await third;
+  expect(readies).toHaveLength(3);
 });
 
 describe('a clone that does not become ready', () => {

@@ -25,13 +25,11 @@ export class RequestContext {
 
   /** The context in a received message. */
   static fromMessage(body: Readonly<Record<string, unknown>>): RequestContext {
-    return new RequestContext(
-      new Map(
-        Object.entries(body)
-          .filter(([key]) => key.startsWith(PREFIX))
-          .map(([key, value]) => [key.slice(PREFIX.length), value]),
-      ),
-    );
+    const values = new Map<string, unknown>();
+    for (const key of Object.keys(body)) {
+      if (key.startsWith(PREFIX)) values.set(key.slice(PREFIX.length), body[key]);
+    }
+    return new RequestContext(values);
   }
 
   /** The service's own context: an administrator that is no user, as nova.context.get_admin_context. */

@@ -2,7 +2,7 @@
  * The bytes of a message: JSON in an envelope of JSON (oslo.messaging's version 2.0), and the shapes of requests and
  * replies inside. Checked here, once, before anything else looks at them.
  */
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { MalformedMessage } from './errors';
 
@@ -15,16 +15,13 @@ const envelopeSchema = z.object({ 'oslo.version': z.string().regex(/^2\./), 'osl
 const bodySchema = z.record(z.string(), z.unknown());
 
 /** Absent and null are the same to oslo. */
-const orNull = <T>(schema: z.ZodType<T>) => schema.nullish().transform((value) => value ?? null);
+const orNull = <T extends z.ZodType>(schema: T) => schema.nullable().default(null);
 
-const requestSchema = z.looseObject({
+// Without the keys that it does not name: looking at each of those, too, takes zod several times as long.
+const requestSchema = z.object({
   method: z.string().min(1).max(255),
   args: bodySchema.default({}),
-  version: z
-    .string()
-    .regex(/^\d+\.\d+$/)
-    .nullish()
-    .transform((version) => version ?? '1.0'),
+  version: orNull(z.string().regex(/^\d+\.\d+$/)),
   namespace: orNull(z.string()),
   _unique_id: z.string().optional(),
   _msg_id: orNull(z.string()),
@@ -41,13 +38,13 @@ const replySchema = z.object({
 });
 
 /** A request as it came; all its keys, `_context_*` among them, are kept. */
-export type Request = z.infer<typeof requestSchema>;
+export type Request = z.infer<typeof requestSchema> & { readonly version: string } & Record<string, unknown>;
 /** One of the answers to a call; the last has `ending`. */
 export type Reply = z.infer<typeof replySchema>;
 
 /** An id as oslo makes them: a UUID's 32 hex digits. */
 export function newId(): string {
-  return randomBytes(16).toString('hex');
+  return randomUUID().replaceAll('-', '');
 }
 
 /** The bytes of a message. */
@@ -57,7 +54,9 @@ export function encode(body: Readonly<Record<string, unknown>>): Buffer {
 
 /** @throws MalformedMessage */
 export function decodeRequest(content: Buffer): Request {
-  return check(requestSchema, decodeBody(content), 'request');
+  const body = decodeBody(content);
+  const known = check(requestSchema, body, 'request');
+  return Object.assign(body as Record<string, unknown>, known, { version: known.version ?? '1.0' });
 }
 
 /** @throws MalformedMessage */

@@ -2,6 +2,7 @@
 import type { ConsumeMessage } from 'amqplib';
 import type { Logger } from 'pino';
 import { describeError } from '../exceptions';
+import { Acknowledger } from './acknowledger';
 import type { BrokerConnection, Session } from './connection';
 import { deferred } from './deferred';
 import { decodeReply, encode, newId, type Reply } from './envelope';
@@ -124,6 +125,7 @@ export class RpcClient {
 
   private async consumeReplies(session: Session): Promise<void> {
     const channel = await session.openChannel();
+    const acknowledger = new Acknowledger(channel);
     await channel.assertQueue(this.replyQueue, {
       durable: false,
       autoDelete: false,
@@ -135,7 +137,7 @@ export class RpcClient {
         channel.emit('error', new Error('the reply queue was deleted'));
         return;
       }
-      channel.ack(message);
+      acknowledger.ack(message);
       this.onMessage(message);
     });
   }

@@ -8,6 +8,7 @@ import type { Logger } from 'pino';
 import { describeError, NovaException } from '../exceptions';
 import { logAbout } from '../log';
 import type { BrokerConnection, Session } from './connection';
+import { Acknowledger } from './acknowledger';
 import { RequestContext } from './context';
 import { findHandler } from './dispatcher';
 import { decodeRequest, encode, newId, type Request } from './envelope';
@@ -64,6 +65,7 @@ class TopicServer {
   async consume(session: Session): Promise<void> {
     const { exchange, topic, host, durable } = this.options;
     const channel = await session.openChannel();
+    const acknowledger = new Acknowledger(channel);
     const consumerTags: string[] = [];
     const consume = async (queue: string) => {
       const { consumerTag } = await channel.consume(queue, (message) => {
@@ -74,8 +76,11 @@ class TopicServer {
         }
         const request = this.decode(message.content);
         // Not acknowledged: it is back in its queue when the channel closes.
-        if (request !== null && !this.admits(request)) return;
-        channel.ack(message);
+        if (request !== null && !this.admits(request)) {
+          acknowledger.keep();
+          return;
+        }
+        acknowledger.ack(message);
         if (request !== null) this.receive(request);
       });
       consumerTags.push(consumerTag);

@@ -22,7 +22,7 @@ import { Hoarder, openStore } from './hoard';
 import { type Log, type LogLevel, logOf, openLog } from './log';
 import { Messaging, type MessagingOptions, RequestContext } from './messaging';
 import { Conductor } from './objects';
-import { BakeRecorder, BootRecorder, Metrics, createSidecar } from './sidecar';
+import { BakeRecorder, BootRecorder, Metrics, createSidecar, watchEventLoop } from './sidecar';
 import { handleSignals } from './signals';
 import { Squirrel, squirrelOptions } from './squirrel';
 import { notifySystemd } from './systemd';
@@ -90,6 +90,7 @@ async function serve(config: Config, { logger }: Log, signal: AbortSignal): Prom
     const notifications =
       otherBroker === null ? messaging : closing('notifications', await connect(otherBroker));
     const metrics = new Metrics();
+    watchEventLoop((durationMs) => metrics.eventLoopBlocked(durationMs));
     const boots = new BootRecorder(metrics);
     const bakes = new BakeRecorder();
     const baker = closing(

@@ -2,6 +2,7 @@
 export { BakeRecorder } from './bake-recorder';
 export { BootRecorder } from './boot-recorder';
 export type { Boot, BootOutcome, BootSubject, BootView } from './boot-recorder';
+export { watchEventLoop } from './event-loop';
 export { Metrics } from './metrics';
 export { metricsReference } from './metrics-reference';
 export type { GaugeSource } from './metrics';

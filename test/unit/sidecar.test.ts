@@ -159,6 +159,7 @@ describe('sidecar', () => {
     metrics.addGauge('prebake_cache_bytes', 'Bytes of the cache', () => Promise.resolve(4096));
     metrics.addGauge('prebake_broken', 'Cannot be read', () => Promise.reject(new Error('gone')));
     metrics.bakeEnded('made', 60_000);
+    metrics.eventLoopBlocked(150);
     const timeline = new Timeline();
     const boot = boots.begin({ instanceUuid: 'a', imageId: 'i', timeline, log: logger });
     await timeline.phase('restore', () => Promise.resolve());
@@ -177,6 +178,8 @@ describe('sidecar', () => {
       'prebake_boots_in_progress 1',
       'prebake_bake_seconds_count{outcome="made"} 1',
       'prebake_cache_bytes 4096',
+      'prebake_event_loop_blocked_seconds_bucket{le="0.1"} 0',
+      'prebake_event_loop_blocked_seconds_bucket{le="0.2"} 1',
       'prebake_broken Nan',
     ]) {
       expect(text).toContain(`${line}\n`);

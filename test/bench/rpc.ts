@@ -2,16 +2,18 @@
  * How many get_host_uptime calls a second a compute service answers to 64 callers, how long the slowest hundredth waits, and
  * what the service costs while nothing happens. The peer is stock nova-compute with Nova's fake driver on the same broker.
  */
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
-import pino from 'pino';
 import { loadConfig } from '../../lib/config';
-import { Messaging, RequestContext } from '../../lib/messaging';
 import { ComputeProcess } from '../support/compute-process';
 import { NOVA_CONF, NovaApi } from '../support/nova-api';
 import { FAKE_HOST, FakeCompute } from './fake-compute';
 import { type Figure, figure, quantile } from './figures';
 import type { BenchOptions } from './main';
 import { processorSeconds, residentMib } from './process-usage';
+import { type Burst as Order, burstResultSchema } from './rpc-callers';
 
 const CALLERS = 64;
 const WARM_UP_MS = 2000;
@@ -20,6 +22,7 @@ const MEASURE_MS = 5000;
 const IDLE_MS = 60_000;
 const TIMEOUT_MS = 60_000;
 const PEER = 'nova-compute with the fake driver';
+const CALLERS_PROCESS = join(__dirname, 'rpc-callers.ts');
 
 interface Burst {
   readonly callsPerSecond: number;
@@ -27,25 +30,14 @@ interface Burst {
 }
 
 /** Has all callers call, one call after the other each, for a while. */
-async function burst(messaging: Messaging, host: string, durationMs: number): Promise<Burst> {
-  const context = RequestContext.admin();
-  const times: number[] = [];
-  const begin = performance.now();
-  const caller = async (): Promise<void> => {
-    while (performance.now() - begin < durationMs) {
-      const asked = performance.now();
-      await messaging.call(
-        { topic: 'compute', server: host, version: '6.0' },
-        'get_host_uptime',
-        {},
-        { context, timeoutMs: TIMEOUT_MS },
-      );
-      times.push(performance.now() - asked);
-    }
-  };
-  await Promise.all(Array.from({ length: CALLERS }, caller));
-  const seconds = (performance.now() - begin) / 1000;
-  return { callsPerSecond: times.length / seconds, p99Ms: quantile(times, 0.99) };
+async function burst(transportUrl: string, host: string, durationMs: number): Promise<Burst> {
+  const child = spawn(process.execPath, [...process.execArgv, CALLERS_PROCESS], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const order: Order = { transportUrl, host, callers: CALLERS, durationMs, timeoutMs: TIMEOUT_MS };
+  child.stdin.end(JSON.stringify(order));
+  const { seconds, timesMs } = burstResultSchema.parse(JSON.parse(await text(child.stdout)));
+  return { callsPerSecond: timesMs.length / seconds, p99Ms: quantile(timesMs, 0.99) };
 }
 
 /** Percent of one processor that each process uses over the same stretch of time. */
@@ -59,43 +51,34 @@ async function idlePercent(pids: readonly number[]): Promise<number[]> {
 export async function rpc({ runs, say }: BenchOptions): Promise<Figure[]> {
   const nova = await NovaApi.login();
   const config = await loadConfig([NOVA_CONF]);
-  const messaging = await Messaging.connect({
-    transportUrl: config.default.transportUrl,
-    connectionName: 'prebake-bench',
-    heartbeatS: 60,
-    logger: pino({ level: 'silent' }),
-  });
+  say('starting prebake and a stock nova-compute with the fake driver');
+  const prebake = await ComputeProcess.start();
   try {
-    say('starting prebake and a stock nova-compute with the fake driver');
-    const prebake = await ComputeProcess.start();
+    const fake = await FakeCompute.start(nova);
     try {
-      const fake = await FakeCompute.start(nova);
-      try {
-        return await measure(messaging, config.default.host, prebake.pid, fake.pid, { runs, say });
-      } finally {
-        await fake.stop();
-      }
+      const { transportUrl, host } = config.default;
+      return await measure(transportUrl, host, prebake.pid, fake.pid, { runs, say });
     } finally {
-      await prebake.stop();
+      await fake.stop();
     }
   } finally {
-    await messaging.close();
+    await prebake.stop();
   }
 }
 
 async function measure(
-  messaging: Messaging,
+  transportUrl: string,
   host: string,
   pid: number,
   peerPid: number,
   { runs, say }: BenchOptions,
 ): Promise<Figure[]> {
-  for (const name of [host, FAKE_HOST]) await burst(messaging, name, WARM_UP_MS);
+  for (const name of [host, FAKE_HOST]) await burst(transportUrl, name, WARM_UP_MS);
   const ours: Burst[] = [];
   const theirs: Burst[] = [];
   for (let run = 1; run <= runs; run++) {
-    ours.push(await burst(messaging, host, MEASURE_MS));
-    theirs.push(await burst(messaging, FAKE_HOST, MEASURE_MS));
+    ours.push(await burst(transportUrl, host, MEASURE_MS));
+    theirs.push(await burst(transportUrl, FAKE_HOST, MEASURE_MS));
     say(`run ${run}: ${JSON.stringify({ prebake: ours.at(-1), stock: theirs.at(-1) })}`);
   }
   say(`both idle for ${IDLE_MS / 1000} s`);

@@ -1,7 +1,7 @@
 /** The compiled service as a process of its own, as an operator runs it: started, asked, stopped, killed. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import axios from 'axios';
@@ -9,6 +9,11 @@ import { z } from 'zod';
 import { CLOUD, NOVA_CONF, waitFor } from './nova-api';
 
 const MAIN = join(__dirname, '..', '..', 'dist', 'lib', 'main.js');
+/** What node is told where an operator starts the program by its name. */
+const nodeOptions = (): string[] => {
+  const [firstLine = ''] = readFileSync(MAIN, 'utf8').split('\n', 1);
+  return firstLine.split(' ').filter((word) => word.startsWith('--'));
+};
 /** Where the sidecar listens unless the configuration says otherwise. */
 const SIDECAR = '127.0.0.1:8790';
 
@@ -56,10 +61,11 @@ export class ComputeProcess {
     const files = options.configFiles ?? [NOVA_CONF];
     await mkdir(join(CLOUD, 'log'), { recursive: true });
     const log = createWriteStream(join(CLOUD, 'log', 'prebake-compute-test.log'), { flags: 'a' });
-    const child = spawn(process.execPath, [MAIN, ...files.flatMap((file) => ['--config-file', file])], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...options.environment },
-    });
+    const child = spawn(
+      process.execPath,
+      [...nodeOptions(), MAIN, ...files.flatMap((file) => ['--config-file', file])],
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.environment } },
+    );
     const running = new ComputeProcess(child, options.sidecar ?? SIDECAR);
     const take = (chunk: Buffer): void => {
       running.output = (running.output + chunk.toString()).slice(-20_000);

@@ -1,12 +1,14 @@
 /**
  * A log file that can be taken away under the writer, as Python's WatchedFileHandler has it: when logrotate has renamed or
- * removed it, lines go into a new file of the same name.
+ * removed it, lines go into a new file of the same name. As there, a line is the reason to look: a service that has nothing
+ * to say is not woken.
  */
 import { stat } from 'node:fs/promises';
 import { fstat } from 'node:fs';
 import { promisify } from 'node:util';
 import pino from 'pino';
 
+/** Lines that follow one another closer are not worth a look each. */
 const LOOK_MS = 1_000;
 
 /** An open log file. */
@@ -34,6 +36,31 @@ export function openLogFile(path: string): LogFile {
     }
     destination.reopen();
   };
-  setInterval(() => void look(), LOOK_MS).unref();
-  return { write: (line) => void destination.write(line), look, flushSync: () => destination.flushSync() };
+  let lookedAtMs = performance.now();
+  /** Lines that wait for the look that one of them caused. */
+  let waiting: string[] = [];
+  const release = (): void => {
+    const lines = waiting;
+    waiting = [];
+    for (const line of lines) destination.write(line);
+  };
+  return {
+    write: (line) => {
+      const nowMs = performance.now();
+      if (waiting.length > 0) {
+        waiting.push(line);
+      } else if (nowMs - lookedAtMs < LOOK_MS) {
+        destination.write(line);
+      } else {
+        lookedAtMs = nowMs;
+        waiting.push(line);
+        void look().then(release, release);
+      }
+    },
+    look,
+    flushSync: () => {
+      release();
+      destination.flushSync();
+    },
+  };
 }

@@ -18,19 +18,15 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { allOrFirstFailure } from '../all-or-first-failure';
 import { ownedPath, ownerIsAlive } from '../durable';
 import { MATERIALISED_NAMES, WRITTEN_NAME, type CacheLayout } from './layout';
 import { UVM_FILES, uvmKeySchema, type UvmFileName, type UvmManifest } from './manifest';
 import { storedUvm } from './collector';
 import { PAGE_BYTES } from './page-map';
-import type { SegmentTask, StoredFileTask } from './restore';
-import type { PlannedSegment } from './restore-plan';
+import { shareWork, type StoredFileTask, type WriteTask } from './restore';
 import type { Room } from './room';
 import type { WorkerPool } from './worker-pool';
 
-/** Segments that one thread decodes in the same memory: 32 MiB of pages. */
-const MAX_BATCH = 4;
 const writtenSchema = z.object({ bootId: z.string(), bakedAt: z.string() });
 
 /** Paths of a µVM that was written out. */
@@ -154,33 +150,25 @@ export class Materialiser {
     return true;
   }
 
-  /** Has the threads decode segments and write their pages: in order, so that prefixes come first. */
-  private writeSegments(segments: readonly PlannedSegment[], paths: readonly string[]): Promise<unknown>[] {
-    const memories = segments.map(({ kept, pages }) =>
-      kept ? new SharedArrayBuffer(pages * PAGE_BYTES) : undefined,
+  /** Has all threads that are free work off a plan; those that are not find nothing left to do. */
+  private async writeOut(task: Omit<WriteTask, 'shared'>): Promise<void> {
+    const shared = shareWork(task.plan);
+    const lanes = Array.from({ length: this.workers.size }, () =>
+      this.workers.run('writeOut', { ...task, shared }),
     );
-    const decoded = new Map<number, Promise<unknown>>();
-    return batches(segments, this.workers.size).map((batch) => {
-      const tasks = batch.flatMap((position): SegmentTask[] => {
-        const segment = segments[position];
-        if (segment === undefined) return [];
-        const { pack, number, offset, storedBytes, codec, digest, pages, writes } = segment;
-        const prefix = segment.prefix.flatMap(({ segment: from, ...run }) => {
-          const memory = memories[from];
-          return memory === undefined ? [] : [{ memory, ...run }];
-        });
-        const memory = memories[position];
-        return [{ pack, number, offset, storedBytes, codec, digest, pages, writes, prefix, memory }];
+    try {
+      await new Promise<void>((resolve, reject) => {
+        for (const lane of lanes) {
+          lane.then(({ finished }) => {
+            if (finished) resolve();
+          }, reject);
+        }
       });
-      const needed = new Set(
-        batch.flatMap((position) => segments[position]?.prefix.map((run) => run.segment) ?? []),
-      );
-      const before = Promise.all([...needed].map(async (from) => await decoded.get(from)));
-      const run = (): Promise<unknown> => this.workers.run('writeSegments', { segments: tasks, paths });
-      const work = needed.size === 0 ? run() : before.then(run);
-      for (const position of batch) decoded.set(position, work);
-      return work;
-    });
+    } catch (error) {
+      // Nobody still writes when this rejects.
+      await Promise.allSettled(lanes);
+      throw error;
+    }
   }
 
   private async write(manifest: UvmManifest, directory: string): Promise<void> {
@@ -189,12 +177,7 @@ export class Materialiser {
     for (const path of paths) await writeFile(path, '', { flag: 'wx', mode: 0o644 });
     const plan = await this.workers.run('planRestore', storedUvm(this.layout, manifest));
     const imagePath = this.layout.image(manifest.image.id);
-    const work = this.writeSegments(plan.segments, paths);
-    for (const pages of plan.images) {
-      work.push(this.workers.run('writeImagePages', { ...pages, imagePath, path: paths[pages.file] ?? '' }));
-    }
-    // Nobody still writes when this rejects.
-    await allOrFirstFailure(work);
+    await this.writeOut({ plan, paths, imagePath });
     for (const file of UVM_FILES) {
       const path = join(directory, MATERIALISED_NAMES[file]);
       // Adds zero pages at the end, and cuts off what the last page has beyond the end of the file.
@@ -204,29 +187,6 @@ export class Materialiser {
     const record = { bootId: await currentBootId(), bakedAt: manifest.bakedAt };
     await writeFile(join(directory, WRITTEN_NAME), JSON.stringify(record));
   }
-}
-
-/**
- * Segments in lists that one thread works off: those that others wait for alone, the rest a few at a time, so that all
- * threads are busy to the end.
- */
-function batches(segments: readonly PlannedSegment[], threads: number): number[][] {
-  const size = Math.max(1, Math.min(MAX_BATCH, Math.floor(segments.length / (2 * threads))));
-  const out: number[][] = [];
-  let open: { hasPrefix: boolean; batch: number[] } | undefined;
-  for (const [position, { kept, prefix }] of segments.entries()) {
-    if (kept) {
-      out.push([position]);
-      continue;
-    }
-    const hasPrefix = prefix.length > 0;
-    if (open?.hasPrefix !== hasPrefix || open.batch.length === size) {
-      open = { hasPrefix, batch: [] };
-      out.push(open.batch);
-    }
-    open.batch.push(position);
-  }
-  return out;
 }
 
 function isOccupied(error: unknown): boolean {

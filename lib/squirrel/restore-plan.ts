@@ -10,6 +10,8 @@ import { cutExtents, DIGEST_BYTES, GROUP_PAGES, IMAGE, type Extent } from './pag
 
 /** Numbers per write: file of the µVM, first page there, first page in the segment, number of pages. */
 export const WRITE_WORDS = 4;
+/** Numbers per feed: position of another segment in the plan, first page in its prefix, first page here, number of pages. */
+export const FEED_WORDS = 4;
 
 /** A segment to be decoded. */
 export interface PlannedSegment {
@@ -20,18 +22,22 @@ export interface PlannedSegment {
   readonly codec: number;
   readonly digest: Uint8Array;
   readonly pages: number;
-  /** Pages of other segments of the plan, by position; those come earlier in it. */
-  readonly prefix: readonly { readonly segment: number; readonly page: number; readonly pages: number }[];
-  /** Whether it is a part of another's prefix. */
-  readonly kept: boolean;
+  /** Of its prefix, which segments before it in the plan feed; 0 for none. */
+  readonly prefixPages: number;
+  /** FEED_WORDS per run of pages that are in the prefix of another segment. */
+  readonly feeds: Uint32Array;
   /** WRITE_WORDS per run of pages. */
   readonly writes: Uint32Array;
 }
 
+/** Numbers per copy: first page in the file, number of pages, first block of the image. */
+export const COPY_WORDS = 3;
+
 /** Pages from the image to be copied. */
 export interface PlannedImagePages {
   readonly file: number;
-  readonly groups: readonly { readonly extents: readonly Extent[]; readonly digest: Uint8Array }[];
+  /** `copies` has COPY_WORDS per run of pages. */
+  readonly groups: readonly { readonly copies: Uint32Array; readonly digest: Uint8Array }[];
 }
 
 export interface RestorePlan {
@@ -39,17 +45,18 @@ export interface RestorePlan {
   readonly images: readonly PlannedImagePages[];
 }
 
-/** What is decoded once and kept for others until the µVM is written out may take 2 GiB of memory. */
+/** Prefixes, which are in memory until the µVM is written out, may take 2 GiB, and so may the segments that they are from. */
 const MAX_KEPT_PAGES = 1 << 19;
-/** Groups of pages from the image that one task copies: 8 MiB. */
-const GROUPS_AT_ONCE = 8;
+/** Groups of pages from the image that are copied by one thread: 4 MiB. */
+const GROUPS_AT_ONCE = 4;
 
 interface Needed {
   readonly reader: PackReader;
   readonly pack: PackFile;
   readonly number: number;
   readonly writes: number[];
-  kept: boolean;
+  readonly feeds: { to: Needed; prefixPage: number; page: number; pages: number }[];
+  prefixPages: number;
 }
 
 /**
@@ -69,7 +76,9 @@ export function planRestore(uvm: StoredUvm): RestorePlan {
       }
       const fromImage = extents.filter((extent) => extent.pack === IMAGE);
       const groups = cutExtents(fromImage, GROUP_PAGES).map((group, number) => ({
-        extents: group,
+        copies: Uint32Array.from(
+          group.flatMap(({ filePage, pages, packPage }) => [filePage, pages, packPage]),
+        ),
         digest: Uint8Array.prototype.slice.call(
           imageDigests,
           number * DIGEST_BYTES,
@@ -105,22 +114,24 @@ class NeededSegments {
   }
 
   finish(): PlannedSegment[] {
-    const prefixes = new Map([...this.byName.values()].map((one) => [one, this.prefixOf(one)]));
+    for (const one of [...this.byName.values()]) this.addPrefix(one);
     // A segment with a prefix is nobody's prefix, so two rounds are enough.
     const all = [...this.byName.values()];
-    const hasPrefix = (one: Needed): boolean => (prefixes.get(one)?.length ?? 0) > 0;
-    const ordered = [...all.filter((one) => !hasPrefix(one)), ...all.filter(hasPrefix)];
+    const ordered = [
+      ...all.filter(({ prefixPages }) => prefixPages === 0),
+      ...all.filter(({ prefixPages }) => prefixPages > 0),
+    ];
     const position = new Map(ordered.map((one, at) => [one, at]));
     const keptPages = all.reduce(
-      (sum, one) => sum + (one.kept ? segmentPages(one.reader.pages, one.number) : 0),
+      (sum, { reader, number, feeds }) => sum + (feeds.length > 0 ? segmentPages(reader.pages, number) : 0),
       0,
     );
+    const prefixPages = all.reduce((sum, one) => sum + one.prefixPages, 0);
     const [some] = all;
-    if (some !== undefined && keptPages > MAX_KEPT_PAGES) {
+    if (some !== undefined && Math.max(keptPages, prefixPages) > MAX_KEPT_PAGES) {
       throw new DamagedFile(some.pack.path, `its segments need ${keptPages} pages of others at once`);
     }
-    return ordered.map((one) => {
-      const { reader, pack, number, kept, writes } = one;
+    return ordered.map(({ reader, pack, number, feeds, writes, prefixPages }) => {
       const segment = reader.index.segments[number];
       return {
         pack,
@@ -130,19 +141,23 @@ class NeededSegments {
         codec: segment?.codec ?? 0,
         digest: Uint8Array.from(segment?.digest ?? []),
         pages: segmentPages(reader.pages, number),
-        prefix: (prefixes.get(one) ?? []).map(({ from, ...run }) => ({
-          ...run,
-          segment: position.get(from) ?? 0,
-        })),
-        kept,
+        prefixPages,
+        feeds: Uint32Array.from(
+          feeds.flatMap(({ to, prefixPage, page, pages }) => [
+            position.get(to) ?? 0,
+            prefixPage,
+            page,
+            pages,
+          ]),
+        ),
         writes: Uint32Array.from(writes),
       };
     });
   }
 
   /** The segments that the prefix is from, now needed, too. */
-  private prefixOf({ reader, number }: Needed): { from: Needed; page: number; pages: number }[] {
-    const out: { from: Needed; page: number; pages: number }[] = [];
+  private addPrefix(one: Needed): void {
+    const { reader, number } = one;
     for (const { base, page: first, pages } of reader.index.segments[number]?.prefix ?? []) {
       const there = reader.base(base, first + pages);
       const pack = reader.bases[base];
@@ -151,19 +166,18 @@ class NeededSegments {
         const at = Math.floor(page / SEGMENT_PAGES);
         const count = Math.min(first + pages, (at + 1) * SEGMENT_PAGES) - page;
         const from = this.get(there, pack, at);
-        from.kept = true;
-        out.push({ from, page: page % SEGMENT_PAGES, pages: count });
+        from.feeds.push({ to: one, prefixPage: one.prefixPages, page: page % SEGMENT_PAGES, pages: count });
+        one.prefixPages += count;
         page += count;
       }
     }
-    return out;
   }
 
   private get(reader: PackReader, pack: PackFile, number: number): Needed {
     const name = `${pack.id} ${number}`;
     let needed = this.byName.get(name);
     if (needed === undefined) {
-      needed = { reader, pack, number, writes: [], kept: false };
+      needed = { reader, pack, number, writes: [], feeds: [], prefixPages: 0 };
       this.byName.set(name, needed);
     }
     return needed;

@@ -3,37 +3,30 @@
  * worker threads only.
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { DamagedFile } from './errors';
+import { DamagedFile, SquirrelError } from './errors';
 import { forEachPage, ZERO_PAGE } from './file-pages';
 import { ImageReader } from './image-blocks';
 import { pagesOf, type PackFile } from './pack-format';
 import { decodeSegment, PackSet } from './pack-reader';
 import { cutExtents, DIGEST_BYTES, GROUP_PAGES, IMAGE, PAGE_BYTES, type Extent } from './page-map';
 import { readMap, type StoredMap } from './live-pages';
-import { WRITE_WORDS, type PlannedImagePages, type PlannedSegment } from './restore-plan';
+import { COPY_WORDS, FEED_WORDS, WRITE_WORDS, type RestorePlan } from './restore-plan';
 
-/** A segment of a plan, with the memory of those that it has as prefix. */
-export interface SegmentTask extends Omit<PlannedSegment, 'prefix' | 'kept'> {
-  readonly prefix: readonly {
-    readonly memory: SharedArrayBuffer;
-    readonly page: number;
-    readonly pages: number;
-  }[];
-  /** Where others find what was decoded. */
-  readonly memory: SharedArrayBuffer | undefined;
-}
-
-/** Segments to be decoded one after the other, in the same memory: fresh memory costs as much as a fifth of the decoding. */
-export interface SegmentsTask {
-  readonly segments: readonly SegmentTask[];
+/** A plan, for each of the threads that work it off side by side. */
+export interface WriteTask {
+  readonly plan: RestorePlan;
   /** The files of the µVM. */
   readonly paths: readonly string[];
+  readonly imagePath: string;
+  readonly shared: SharedWork;
 }
 
-/** Pages from the image, to be copied into a file. */
-export interface ImageTask extends PlannedImagePages {
-  readonly imagePath: string;
-  readonly path: string;
+/** What these threads have in common. */
+export interface SharedWork {
+  /** Per segment its prefix, which the segments that it is from are copied into. */
+  readonly prefixes: readonly (SharedArrayBuffer | undefined)[];
+  /** Int32: pieces that somebody has taken, those that are done, segments without a prefix that are done, failures. */
+  readonly counters: SharedArrayBuffer;
 }
 
 /** Where a file of a µVM is stored. */
@@ -49,51 +42,147 @@ export interface CompareTask extends StoredFileTask {
   readonly path: string;
 }
 
-/** Decodes segments, checked, and writes their pages to where they belong. */
-export function writeSegments({ segments, paths }: SegmentsTask): { pages: number } {
-  const content = new Scratch();
-  const scratch = { stored: new Scratch(), prefix: new Scratch() };
-  const fds: number[] = [];
-  let pages = 0;
+const [TAKEN, DONE, FED, FAILED] = [0, 1, 2, 3] as const;
+const COUNTERS = 4;
+/** For a segment that another thread decodes, which takes some ten milliseconds. */
+const FEED_TIMEOUT_MS = 60_000;
+
+/** Has memory for what the threads that work off a plan have in common. */
+export function shareWork({ segments }: RestorePlan): SharedWork {
+  return {
+    prefixes: segments.map(({ prefixPages }) =>
+      prefixPages > 0 ? new SharedArrayBuffer(prefixPages * PAGE_BYTES) : undefined,
+    ),
+    counters: new SharedArrayBuffer(COUNTERS * Int32Array.BYTES_PER_ELEMENT),
+  };
+}
+
+/**
+ * Takes pieces of a plan until none is left, and writes their pages, checked, to where they belong: segments without a
+ * prefix first, pages of the image, then segments with one, for which it waits until all prefixes are complete. When one
+ * thread fails, the others end, too.
+ * @returns whether all pieces are done: true for the thread that ends last, whether or not others have begun
+ * @throws DamagedFile when anything is not what was stored
+ */
+export function writeOut(task: WriteTask): { finished: boolean } {
+  const { plan, shared } = task;
+  const counters = new Int32Array(shared.counters);
+  const first = plan.segments.filter(({ prefixPages }) => prefixPages === 0).length;
+  const total = plan.segments.length + plan.images.length;
+  let out: Output | undefined;
+  let done = 0;
   try {
-    for (const path of paths) fds.push(openSync(path, 'r+'));
-    for (const segment of segments) {
-      const bytes = segment.pages * PAGE_BYTES;
-      const into = segment.memory === undefined ? content.take(bytes) : Buffer.from(segment.memory, 0, bytes);
-      readSegment(segment, into, scratch);
-      pages += writePages(segment.writes, into, fds);
+    for (;;) {
+      const piece = Atomics.add(counters, TAKEN, 1);
+      if (piece >= total || Atomics.load(counters, FAILED) > 0) break;
+      out ??= new Output(task);
+      if (piece < first) {
+        out.writeSegment(piece);
+        Atomics.add(counters, FED, 1);
+        Atomics.notify(counters, FED);
+      } else if (piece < first + plan.images.length) {
+        out.writeImagePages(piece - first);
+      } else {
+        if (!waitUntilFed(counters, first)) break;
+        out.writeSegment(piece - plan.images.length);
+      }
+      done = Atomics.add(counters, DONE, 1) + 1;
     }
-    return { pages };
+    return { finished: done === total || total === 0 };
+  } catch (error) {
+    Atomics.add(counters, FAILED, 1);
+    Atomics.notify(counters, FED);
+    throw error;
   } finally {
-    for (const fd of fds) closeSync(fd);
+    out?.close();
   }
 }
 
-function readSegment(
-  segment: SegmentTask,
-  into: Buffer,
-  scratch: { readonly stored: Scratch; readonly prefix: Scratch },
-): void {
-  const { path } = segment.pack;
-  const pack = open(path);
-  try {
-    const stored = scratch.stored.take(segment.storedBytes);
-    decodeSegment(pack, path, segment, prefixOf(segment, scratch.prefix), into, stored);
-  } finally {
-    closeSync(pack);
+/** Returns false when another thread has failed. */
+function waitUntilFed(counters: Int32Array, segments: number): boolean {
+  for (;;) {
+    if (Atomics.load(counters, FAILED) > 0) return false;
+    const fed = Atomics.load(counters, FED);
+    if (fed === segments) return true;
+    if (Atomics.wait(counters, FED, fed, FEED_TIMEOUT_MS) === 'timed-out') {
+      throw new SquirrelError(`${segments - fed} segments were not decoded within ${FEED_TIMEOUT_MS} ms`);
+    }
   }
 }
 
-function writePages(writes: Uint32Array, from: Buffer, fds: readonly number[]): number {
-  let pages = 0;
-  for (let at = 0; at < writes.length; at += WRITE_WORDS) {
-    const [file = 0, to = 0, first = 0, count = 0] = writes.subarray(at, at + WRITE_WORDS);
-    const fd = fds[file];
+/** The files of a µVM that is being written out, and memory that is used again and again: fresh memory costs much more. */
+class Output {
+  private readonly content = new Scratch();
+  private readonly stored = new Scratch();
+  private readonly fds: number[] = [];
+  private image: ImageReader | undefined;
+
+  constructor(private readonly task: WriteTask) {
+    try {
+      for (const path of task.paths) this.fds.push(openSync(path, 'r+'));
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  writeSegment(position: number): void {
+    const { plan, shared } = this.task;
+    const segment = plan.segments[position];
+    if (segment === undefined) throw new RangeError(`no segment ${position}`);
+    const { path } = segment.pack;
+    const into = this.content.take(segment.pages * PAGE_BYTES);
+    const prefix = shared.prefixes[position];
+    const pack = open(path);
+    try {
+      const stored = this.stored.take(segment.storedBytes);
+      decodeSegment(pack, path, segment, prefix && Buffer.from(prefix), into, stored);
+    } finally {
+      closeSync(pack);
+    }
+    for (let at = 0; at < segment.feeds.length; at += FEED_WORDS) {
+      const [to = 0, prefixPage = 0, page = 0, pages = 0] = segment.feeds.subarray(at, at + FEED_WORDS);
+      const memory = shared.prefixes[to];
+      if (memory === undefined) throw new RangeError(`segment ${to} has no prefix`);
+      into.copy(Buffer.from(memory), prefixPage * PAGE_BYTES, page * PAGE_BYTES, (page + pages) * PAGE_BYTES);
+    }
+    for (let at = 0; at < segment.writes.length; at += WRITE_WORDS) {
+      const [file = 0, to = 0, page = 0, pages = 0] = segment.writes.subarray(at, at + WRITE_WORDS);
+      writeAll(this.fd(file), into.subarray(page * PAGE_BYTES, (page + pages) * PAGE_BYTES), to * PAGE_BYTES);
+    }
+  }
+
+  writeImagePages(position: number): void {
+    const { plan, imagePath } = this.task;
+    const planned = plan.images[position];
+    if (planned === undefined) throw new RangeError(`no pages of the image ${position}`);
+    this.image ??= new ImageReader(imagePath);
+    const fd = this.fd(planned.file);
+    for (const { copies, digest } of planned.groups) {
+      const extents: Extent[] = [];
+      for (let at = 0; at < copies.length; at += COPY_WORDS) {
+        const [filePage = 0, pages = 0, packPage = 0] = copies.subarray(at, at + COPY_WORDS);
+        extents.push({ filePage, pages, pack: IMAGE, packPage });
+      }
+      const content = this.image.group(extents, digest);
+      let at = 0;
+      for (const { filePage, pages } of extents) {
+        writeAll(fd, content.subarray(at, at + pages * PAGE_BYTES), filePage * PAGE_BYTES);
+        at += pages * PAGE_BYTES;
+      }
+    }
+  }
+
+  close(): void {
+    for (const fd of this.fds) closeSync(fd);
+    this.image?.close();
+  }
+
+  private fd(file: number): number {
+    const fd = this.fds[file];
     if (fd === undefined) throw new RangeError(`no file ${file}`);
-    writeAll(fd, from.subarray(first * PAGE_BYTES, (first + count) * PAGE_BYTES), to * PAGE_BYTES);
-    pages += count;
+    return fd;
   }
-  return pages;
 }
 
 /** Memory that is used again and again. */
@@ -115,41 +204,9 @@ function open(path: string): number {
   }
 }
 
-function prefixOf({ prefix }: SegmentTask, scratch: Scratch): Buffer | undefined {
-  if (prefix.length === 0) return undefined;
-  const into = scratch.take(pagesOf(prefix) * PAGE_BYTES);
-  let at = 0;
-  for (const { memory, page, pages } of prefix) {
-    at += Buffer.from(memory, page * PAGE_BYTES, pages * PAGE_BYTES).copy(into, at);
-  }
-  return into;
-}
-
 function writeAll(fd: number, data: Buffer, position: number): void {
   for (let done = 0; done < data.length;) {
     done += writeSync(fd, data, done, data.length - done, position + done);
-  }
-}
-
-/** Copies pages from the image, checked, to where they belong. */
-export function writeImagePages({ imagePath, path, groups }: ImageTask): { pages: number } {
-  const image = new ImageReader(imagePath);
-  const fd = openSync(path, 'r+');
-  let pages = 0;
-  try {
-    for (const { extents, digest } of groups) {
-      const content = image.group(extents, digest);
-      let at = 0;
-      for (const { filePage, pages: count } of extents) {
-        writeAll(fd, content.subarray(at, at + count * PAGE_BYTES), filePage * PAGE_BYTES);
-        at += count * PAGE_BYTES;
-        pages += count;
-      }
-    }
-    return { pages };
-  } finally {
-    closeSync(fd);
-    image.close();
   }
 }
 

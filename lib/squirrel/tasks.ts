@@ -21,12 +21,10 @@ import {
 import {
   compare,
   checkMap,
-  writeImagePages,
-  writeSegments,
+  writeOut,
   type CompareTask,
-  type ImageTask,
-  type SegmentsTask,
   type StoredFileTask,
+  type WriteTask,
 } from './restore';
 import { inspect, type InspectTask } from './hoard-inspect';
 import { planRestore, type RestorePlan } from './restore-plan';
@@ -39,8 +37,7 @@ export interface Tasks {
   encode: { input: EncodeTask; output: EncodedSegment };
   assemble: { input: AssembleTask; output: { id: string; bytes: number } };
   planRestore: { input: StoredUvm; output: RestorePlan };
-  writeSegments: { input: SegmentsTask; output: { pages: number } };
-  writeImagePages: { input: ImageTask; output: { pages: number } };
+  writeOut: { input: WriteTask; output: { finished: boolean } };
   check: { input: PackFile; output: { pages: number } };
   checkMap: { input: StoredFileTask; output: { pages: number } };
   compare: { input: CompareTask; output: { pages: number } };
@@ -63,8 +60,7 @@ export const TASKS: TaskRunner = {
   encode,
   assemble,
   planRestore,
-  writeSegments,
-  writeImagePages,
+  writeOut,
   check,
   checkMap,
   compare,

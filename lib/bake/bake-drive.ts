@@ -14,6 +14,7 @@ export const BAKE_NIC_MAC = '52:54:00:ba:4e:01';
 const BAKE_INSTANCE_ID = '52540000-ba4e-4000-8000-000000000001';
 const PYTHON_FILES = [
   'gate.py',
+  'alike.py',
   'answers.py',
   'cloud.py',
   'identity.py',

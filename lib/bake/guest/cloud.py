@@ -11,12 +11,13 @@ import json
 import os
 import random
 import shutil
+import sys
 import time
 import traceback
 
 import network
 import shortcuts
-from system import Steps, put, read, run, write_to
+from system import Steps, names_in, put, read, run, write_to
 
 RUNTIME_CONFIG = '/run/cloud-init/cloud.cfg'
 RESULT = '/run/cloud-init/result.json'
@@ -31,6 +32,9 @@ STAGES = (
     ('modules', '--mode=config'),
     ('modules', '--mode=final'),
 )
+
+# What import_quietly() did not find.
+missing = []
 
 
 def configuration_files():
@@ -57,7 +61,8 @@ def load_yaml(path):
 def preload():
     """
     Has cloud-init's modules in memory: under emulation, starting its program once for each stage costs as much as what
-    it does. Where its insides look different, its program is started after all.
+    it does. Where its insides look different, its program is started after all. Before anything else of the guest is
+    looked at, so that they lie at the same addresses in every bake.
     """
     for name in ('cloudinit.cmd.main', 'cloudinit.sources.DataSourceConfigDrive', 'cloudinit.net.netplan', 'jinja2'):
         import_quietly(name)
@@ -66,18 +71,29 @@ def preload():
         return
     root = os.path.dirname(package.__file__)
     for folder in ('config', 'handlers', 'distros'):
-        for path in glob.glob('%s/%s/*.py' % (root, folder)):
-            name = os.path.basename(path)[:-3]
-            if folder == 'config' and not name.startswith('cc_') or folder == 'distros' and not distribution(name):
+        for file in names_in(root + '/' + folder):
+            name, suffix = os.path.splitext(file)
+            if suffix != '.py' or folder == 'config' and not name.startswith('cc_'):
                 continue
-            import_quietly('cloudinit.%s.%s' % (folder, name))
-    shortcuts.prepare()
+            if folder != 'distros' or distribution(name):
+                import_quietly('cloudinit.%s.%s' % (folder, name))
+
+
+def preload_rest():
+    """What could not be found by the names of files alone, and answers that a booted guest has."""
+    if 'cloudinit' not in sys.modules:
+        preload()
+    for name in missing[:]:
+        import_quietly(name)
+    if 'cloudinit' in sys.modules:
+        shortcuts.prepare()
 
 
 def import_quietly(name):
     try:
         return importlib.import_module(name)
     except Exception:
+        missing.append(name)
         return None
 
 

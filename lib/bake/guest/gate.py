@@ -4,16 +4,20 @@ host through every restore, and gives each clone its own identity and resources.
 
 Talks JSON lines on the virtio-serial port; the host is the only other party and the only one it believes.
 """
+import alike
+
+# Before any other module is looked for.
+alike.start_over()
+usual_finders = alike.begin()
+import gc
 import glob
 import json
 import os
 import shutil
-import sys
 import threading
 import time
 import traceback
 
-sys.dont_write_bytecode = True
 import answers
 import cloud
 import identity
@@ -149,7 +153,11 @@ def wait_for_boot():
 
 
 def main():
+    cloud.preload()
+    gc.collect()
+    gc.freeze()
     randomise_children()
+    alike.end(usual_finders)
     wait_for_boot()
     wait_until(find_port, float('inf'), 0.2)
     Gate(Port(find_port()), read(DIRECTORY + '/version')).serve()

@@ -18,7 +18,10 @@ import sshd
 from system import Freezer, Parallel, Steps, Uevents, put, read, remove, run, write_to
 
 # Beyond what the kernel begins to reclaim the page cache at, which holds what clones need.
-KEEP_FREE_MB = 5
+KEEP_FREE_MB = 1
+# What the kernel keeps back for itself, in kB: meanwhile so little, or what the boot left behind in that stays.
+MIN_FREE = '/proc/sys/vm/min_free_kbytes'
+MIN_FREE_MEANWHILE = b'512'
 LOWMEM_RESERVE = '/proc/sys/vm/lowmem_reserve_ratio'
 MAP_POPULATE = 0x8000
 CLOUD_RUN = '/run/cloud-init'
@@ -70,7 +73,7 @@ class Sealed:
         steps.run('timers', self.stop_timers)
         steps.run('cloud-init', self.forget_cloud_init)
         steps.run('files', self.forget_files)
-        steps.run('preload', cloud.preload)
+        steps.run('preload', cloud.preload_rest)
         steps.run('trim', run, 'fstrim', '/')
         steps.run('cache', drop_caches)
         steps.run('daemons', self.settle_daemons)
@@ -216,8 +219,9 @@ def zero_free_memory():
     """
     for shrink in glob.glob('/sys/kernel/slab/*/shrink'):
         write_to(shrink, b'1')
-    reserve = read(LOWMEM_RESERVE)
+    reserve, kept_back = read(LOWMEM_RESERVE), read(MIN_FREE)
     write_to(LOWMEM_RESERVE, b' '.join(b'0' for _ in reserve.split()))
+    write_to(MIN_FREE, MIN_FREE_MEANWHILE)
     taken = []
     keep_mb = KEEP_FREE_MB + reclaim_begins_mb()
     while True:
@@ -228,6 +232,7 @@ def zero_free_memory():
         taken.append(mmap.mmap(-1, size_mb << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_POPULATE))
     for block in taken:
         block.close()
+    write_to(MIN_FREE, kept_back.encode())
     write_to(LOWMEM_RESERVE, reserve.encode())
 
 

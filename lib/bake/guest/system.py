@@ -192,6 +192,11 @@ def run(*argv, timeout_s=120, text=''):
         return 127, str(error)
 
 
+def names_in(folder):
+    """The names in a directory, sorted by a program: so they are allocated in the same order wherever they are listed."""
+    return sorted(run('ls', '-A', folder)[1].splitlines())
+
+
 def must_run(*argv, timeout_s=120):
     status, output = run(*argv, timeout_s=timeout_s)
     if status != 0:

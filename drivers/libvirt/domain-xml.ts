@@ -17,6 +17,7 @@ import {
   panicNotifier,
   portInterface,
   rng,
+  smbios,
   spiceChannel,
   toXml,
   video,
@@ -66,7 +67,7 @@ export function coldDomainXml(domain: ColdDomain): string {
     memoryBacking: settings.libvirt.fileBackedMemory > 0 ? fileBacking() : undefined,
     vcpu: { '@placement': 'static', '#': instance.flavor.vcpus },
     cputune: cpuTune(instance.flavor),
-    ...smbios(instance),
+    ...smbios(instance.uuid),
     os: {
       '@firmware': hardware.firmware === 'uefi' ? 'efi' : undefined,
       type: { '@arch': 'x86_64', '@machine': hardware.machine ?? domain.machineType, '#': 'hvm' },
@@ -137,24 +138,6 @@ function novaMetadata({ instance, network }: ColdDomain): XmlNode {
       },
       'nova:root': { '@type': 'image', '@uuid': instance.image.id },
       'nova:ports': { 'nova:port': network.map((vif) => ({ '@uuid': vif.id })) },
-    },
-  };
-}
-
-/** What cloud-init recognises an OpenStack guest by. */
-function smbios(instance: InstanceSpec): XmlNode {
-  return {
-    sysinfo: {
-      '@type': 'smbios',
-      system: {
-        entry: [
-          { '@name': 'manufacturer', '#': 'OpenStack Foundation' },
-          { '@name': 'product', '#': 'OpenStack Nova' },
-          { '@name': 'serial', '#': instance.uuid },
-          { '@name': 'uuid', '#': instance.uuid },
-          { '@name': 'family', '#': 'Virtual Machine' },
-        ],
-      },
     },
   };
 }

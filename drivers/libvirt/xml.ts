@@ -194,3 +194,21 @@ function isNode(value: XmlValue): value is XmlNode {
 function isList(value: XmlValue): value is readonly XmlNode[] {
   return Array.isArray(value);
 }
+
+/** What cloud-init recognises an OpenStack guest by. */
+export function smbios(uuid: string): XmlNode {
+  return {
+    sysinfo: {
+      '@type': 'smbios',
+      system: {
+        entry: [
+          { '@name': 'manufacturer', '#': 'OpenStack Foundation' },
+          { '@name': 'product', '#': 'OpenStack Nova' },
+          { '@name': 'serial', '#': uuid },
+          { '@name': 'uuid', '#': uuid },
+          { '@name': 'family', '#': 'Virtual Machine' },
+        ],
+      },
+    },
+  };
+}

@@ -61,12 +61,12 @@ export async function startClone(
  */
 export async function loadClone(
   domain: Domain,
-  uvm: Pick<UvmTemplate, 'statePath'>,
+  uvm: Pick<UvmTemplate, 'statePath' | 'platform'>,
   nicXml: string,
   signal: AbortSignal,
 ): Promise<void> {
   await domain.attachDevice(nicXml);
-  await loadDeviceState(domain, uvm.statePath, signal);
+  await loadDeviceState(domain, uvm.statePath, uvm.platform.qemuMajorVersion, signal);
 }
 
 /** Gives a clone the processors, memory and root disk of its flavor, paused or running. */

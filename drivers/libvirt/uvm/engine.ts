@@ -33,7 +33,7 @@ import { CloneGuest } from './clone-guest';
 import { growClone, loadClone, startClone } from './clone';
 import { readJournal, writeJournal } from './journal';
 import { clonedNicXml, configDriveXml, spareNicXml } from './layout';
-import { makeSavable } from './migration';
+import { activateDisks, makeSavable } from './migration';
 import { readPlatform, type UvmLimits } from './platform';
 import { prove } from './proof';
 import { makeRootDisk } from './root-disk';
@@ -174,6 +174,7 @@ export class LibvirtUvmEngine implements UvmEngine {
     let identity = usual;
     if (tagged !== undefined) {
       // Where the devices are is part of the identity, and so of the drive.
+      await activateDisks(domain, uvm.platform.qemuMajorVersion);
       await plugIn();
       identity = await tagged(await listDevices(domain));
       if (identity.configDrive) await fillConfigDrive(paths.configDrive, identity.files, signal);

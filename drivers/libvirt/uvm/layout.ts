@@ -17,6 +17,7 @@ import {
   pciSlot,
   portInterface,
   rng,
+  smbios,
   toXml,
   video,
   type XmlNode,
@@ -103,9 +104,12 @@ export function uvmDomainXml(domain: UvmDomain): string {
       access: { '@mode': bake === undefined ? 'private' : 'shared' },
     },
     vcpu: { '@placement': 'static', '@current': 1, '#': platform.maxVcpus },
+    // Without it, cloud-init would not look for a metadata service when a clone boots again.
+    ...smbios(domain.uuid),
     os: {
       type: { '@arch': 'x86_64', '@machine': platform.machineType, '#': 'hvm' },
       boot: { '@dev': 'hd' },
+      smbios: { '@mode': 'sysinfo' },
     },
     features: { acpi: {}, apic: {} },
     cpu: cpu(domain),

@@ -9,6 +9,7 @@ import type { DriverParts } from '../uvm-engine';
 import { writeConfigDrive } from '../config-drive';
 import { growClone, loadClone, startClone } from './clone';
 import { spareNicXml } from './layout';
+import { activateDisks } from './migration';
 import { makeRootDisk } from './root-disk';
 import { BAKE_PREFIX } from './template-guest';
 
@@ -48,6 +49,7 @@ export async function prove(
   try {
     const domain = await startClone(parts, uvm, spec, signal);
     await loadClone(domain, uvm, spareNicXml(network[0]?.address ?? BAKE_NIC_MAC), signal);
+    await activateDisks(domain, uvm.platform.qemuMajorVersion);
     await growClone(domain, growth);
     gate = await GateClient.connect(spec.gateSocketPath, { deadlineMs: CONNECT_TIMEOUT_MS, signal });
     const message = buildIdentifyMessage(identity, network, {

@@ -53,7 +53,8 @@ export async function bootTemplateGuest(
   });
   signal.throwIfAborted();
   const domain = await parts.connection.createXml(xml, { paused: false });
-  return new BakingGuest(parts.connection, domain, gateSocketPath, consoleLogPath, signal);
+  const paths = { gateSocketPath, consoleLogPath };
+  return new BakingGuest(parts.connection, domain, paths, platform.qemuMajorVersion, signal);
 }
 
 class BakingGuest implements TemplateGuest {
@@ -65,8 +66,8 @@ class BakingGuest implements TemplateGuest {
   constructor(
     connection: LibvirtConnection,
     private readonly domain: Domain,
-    readonly gateSocketPath: string,
-    readonly consoleLogPath: string,
+    private readonly paths: { readonly gateSocketPath: string; readonly consoleLogPath: string },
+    private readonly qemuMajorVersion: number,
     private readonly signal: AbortSignal,
   ) {
     let rejectEnded: (error: unknown) => void = () => undefined;
@@ -79,10 +80,18 @@ class BakingGuest implements TemplateGuest {
       }
     });
     const watched = AbortSignal.any([signal, this.stopWatching.signal]);
-    watchBoot(domain, consoleLogPath, watched).catch((error: unknown) => {
+    watchBoot(domain, paths.consoleLogPath, watched).catch((error: unknown) => {
       // A guest that is gone is the listener's.
       if (!(error instanceof InstanceNotFound)) rejectEnded(error);
     });
+  }
+
+  get gateSocketPath(): string {
+    return this.paths.gateSocketPath;
+  }
+
+  get consoleLogPath(): string {
+    return this.paths.consoleLogPath;
   }
 
   booted(): void {
@@ -93,7 +102,7 @@ class BakingGuest implements TemplateGuest {
     await this.domain.suspend();
     // QEMU's user network has state of its own, which nothing in a clone could take.
     await this.domain.monitor('netdev_del', { id: SPARE_NETDEV });
-    await writeDeviceState(this.domain, statePath, this.signal);
+    await writeDeviceState(this.domain, statePath, this.qemuMajorVersion, this.signal);
   }
 
   async destroy(): Promise<void> {

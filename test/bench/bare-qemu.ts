@@ -6,12 +6,15 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { UvmTemplate } from '../../drivers/driver';
+import type { PrivateLibvirtd } from '../functional/support/private-libvirtd';
 import { Monitor } from '../support/qemu-monitor';
 
 const POLL_MS = 1;
 const TIMEOUT_MS = 60_000;
 /** The descriptor that QEMU finds the device state at: the first one after its standard ones. */
 const STATE_FD = 3;
+/** From this version of QEMU on, it opens files itself, and takes no descriptors of them. */
+const FIRST_WITH_FILES = 9;
 
 const statusSchema = z.object({ status: z.string() });
 
@@ -23,10 +26,12 @@ export interface BareRestore {
 
 /**
  * Starts QEMU, has it load the state, runs the guest, and ends it.
+ * @param libvirtd whose QEMU it is
  * @param command as `virsh domxml-to-native qemu-argv` prints it
  * @param directory for its sockets
  */
 export async function restoreBare(
+  libvirtd: PrivateLibvirtd,
   command: string,
   uvm: UvmTemplate,
   directory: string,
@@ -34,14 +39,22 @@ export async function restoreBare(
   const monitorPath = join(directory, 'monitor');
   const state = await open(uvm.statePath, 'r');
   try {
-    const beganAt = performance.now();
-    const qemu = spawn('/bin/sh', ['-c', `exec ${withoutLibvirt(command, uvm, directory, monitorPath)}`], {
-      stdio: ['ignore', 'ignore', 'inherit', state.fd],
-    });
+    // The shell is there when the clock starts: what is measured is QEMU.
+    const qemuCommand = withoutLibvirt(command, uvm, directory, monitorPath);
+    const { program, args } = libvirtd.inside(
+      '/bin/sh',
+      '-c',
+      `echo; read go; exec ${qemuCommand} >/dev/null`,
+    );
+    const qemu = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit', state.fd] });
     try {
+      if (qemu.stdin === null || qemu.stdout === null) throw new Error('the shell has no pipes');
+      await once(qemu.stdout, 'data', { signal: AbortSignal.timeout(TIMEOUT_MS) });
+      const beganAt = performance.now();
+      qemu.stdin.end('\n');
       const monitor = await Monitor.connect(monitorPath);
       const connectedAt = performance.now();
-      await load(monitor);
+      await load(monitor, uvm);
       await monitor.command('cont', {});
       const runsAt = performance.now();
       monitor.close();
@@ -54,10 +67,11 @@ export async function restoreBare(
   }
 }
 
-async function load(monitor: Monitor): Promise<void> {
+async function load(monitor: Monitor, { platform, statePath }: UvmTemplate): Promise<void> {
   const capabilities = [{ capability: 'x-ignore-shared', state: true }];
   await monitor.command('migrate-set-capabilities', { capabilities });
-  await monitor.command('migrate-incoming', { uri: `fd:${STATE_FD}` });
+  const uri = platform.qemuMajorVersion < FIRST_WITH_FILES ? `fd:${STATE_FD}` : `file:${statePath}`;
+  await monitor.command('migrate-incoming', { uri });
   const endMs = performance.now() + TIMEOUT_MS;
   while (statusSchema.parse(await monitor.command('query-status', {})).status === 'inmigrate') {
     if (performance.now() > endMs) throw new Error(`QEMU did not load the device state in ${TIMEOUT_MS} ms`);
@@ -74,12 +88,16 @@ async function end(qemu: ChildProcess): Promise<void> {
 
 /** The same machine, with what libvirt keeps for itself elsewhere or left out: its secret, its sockets, its memory files. */
 function withoutLibvirt(command: string, uvm: UvmTemplate, directory: string, monitorPath: string): string {
-  return command
-    .replaceAll('\\\n', ' ')
-    .trim()
-    .replace(/^(?:[A-Z_]+=\S+\s+)+/, '')
-    .replace(/-object '\{"qom-type":"secret".*?\}'/, '')
-    .replace(/("mem-path":)"[^"]*"/, `$1"${uvm.ramPath}"`)
-    .replace(/(socket,id=charmonitor,path=)[^,\s]+/, `$1${monitorPath}`)
-    .replace(/path=[^,\s]*channel\/target[^,\s]*/, `path=${join(directory, 'agent')}`);
+  return (
+    command
+      .replaceAll('\\\n', ' ')
+      .trim()
+      .replace(/^(?:[A-Z_]+=\S+\s+)+/, '')
+      .replace(/-object '\{"qom-type":"secret".*?\}'/, '')
+      .replace(/("mem-path":)"[^"]*"/, `$1"${uvm.ramPath}"`)
+      .replace(/(socket,id=charmonitor,path=)[^,\s]+/, `$1${monitorPath}`)
+      // Where others listen already, the next one.
+      .replace(/(-vnc [^,\s]*:\d+)/, '$1,to=99')
+      .replace(/path=[^,\s]*\/channel\/[^,\s]*/, `path=${join(directory, 'agent')}`)
+  );
 }

@@ -3,6 +3,7 @@
  * docs/benchmarks.md has what came out.
  */
 import { writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import Table from 'cli-table3';
 import { Command, Option } from 'commander';
 import { NOVA_CONF } from '../support/nova-api';
@@ -26,6 +27,8 @@ export interface BenchOptions {
   readonly corpus?: CorpusOptions;
   /** Names of images, of which each is a Debian release. */
   readonly suites?: readonly string[];
+  /** Folder of the system whose libvirt and QEMU are measured instead of the machine's. */
+  readonly root?: string;
 }
 
 /** Which images to bake and measure with (without names, all of the corpus), and where they are, or are to be, kept. */
@@ -105,6 +108,12 @@ const BENCHES: ReadonlyMap<string, Offered> = new Map<string, Offered>([
     {
       about: 'the driver alone, from its call until a clone runs, against libvirt and QEMU by themselves',
       measure: restore,
+      options: [
+        new Option(
+          '--root <dir>',
+          "the libvirt and QEMU of the system in this folder, as devstack/images/hypervisor makes it, instead of the machine's",
+        ).argParser((directory: string) => resolve(directory)),
+      ],
     },
   ],
   ['rpc', { about: 'answering get_host_uptime, and being idle, against stock nova-compute', measure: rpc }],
@@ -139,29 +148,32 @@ async function main(): Promise<void> {
   for (const [name, { about, measure, options = [] }] of BENCHES) {
     const command = program.command(name).description(about);
     for (const option of options) command.addOption(option);
-    command.action(async ({ suites, ...corpus }: CorpusOptions & Pick<BenchOptions, 'suites'>) => {
-      const { runs, json } = program.opts<{ runs: string; json?: string }>();
-      const count = Number(runs);
-      if (!Number.isInteger(count) || count < 1) program.error(`--runs ${runs} is not a number of runs`);
-      const machine = observeMachine(NOVA_CONF);
-      const measured = await commit();
-      const say = (line: string): void => void process.stderr.write(`${line}\n`);
-      const asked = Object.keys(corpus).length > 0;
-      const figures = await measure({
-        runs: count,
-        say,
-        ...(asked && { corpus }),
-        ...(suites && { suites }),
-      });
-      const result: BenchResult = {
-        bench: name,
-        machine: await machine(),
-        commit: measured,
-        figures,
-      };
-      if (json !== undefined) await writeFile(json, `${JSON.stringify(result, null, 2)}\n`);
-      process.stdout.write(`${table(figures)}\n${JSON.stringify(result.machine)} at ${result.commit}\n`);
-    });
+    command.action(
+      async ({ suites, root, ...corpus }: CorpusOptions & Pick<BenchOptions, 'suites' | 'root'>) => {
+        const { runs, json } = program.opts<{ runs: string; json?: string }>();
+        const count = Number(runs);
+        if (!Number.isInteger(count) || count < 1) program.error(`--runs ${runs} is not a number of runs`);
+        const machine = observeMachine(NOVA_CONF);
+        const measured = await commit();
+        const say = (line: string): void => void process.stderr.write(`${line}\n`);
+        const asked = Object.keys(corpus).length > 0;
+        const figures = await measure({
+          runs: count,
+          say,
+          ...(asked && { corpus }),
+          ...(suites && { suites }),
+          ...(root !== undefined && { root }),
+        });
+        const result: BenchResult = {
+          bench: name,
+          machine: await machine(),
+          commit: measured,
+          figures,
+        };
+        if (json !== undefined) await writeFile(json, `${JSON.stringify(result, null, 2)}\n`);
+        process.stdout.write(`${table(figures)}\n${JSON.stringify(result.machine)} at ${result.commit}\n`);
+      },
+    );
   }
   await program.parseAsync();
 }

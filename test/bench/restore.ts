@@ -138,7 +138,7 @@ async function measure(host: UvmHost, { runs, say }: BenchOptions): Promise<Turn
       const xmlPath = join(directory, 'domain.xml');
       await writeFile(xmlPath, xml);
       const command = await host.virsh('domxml-to-native', 'qemu-argv', '--xml', xmlPath);
-      const { totalMs, loadMs } = await restoreBare(command, uvm, directory);
+      const { totalMs, loadMs } = await restoreBare(host.libvirtd, command, uvm, directory);
       const saved = await restoreSaved(host, server, file);
       turns.push({ driver, create, bare: totalMs, load: loadMs, saved });
       const told = [driver, create, loadMs, totalMs, saved].map((ms) => ms.toFixed());
@@ -154,13 +154,17 @@ async function measure(host: UvmHost, { runs, say }: BenchOptions): Promise<Turn
   }
 }
 
-/** Bakes on a host of the bench's own, with the machine's libvirt and QEMU; nothing of the cloud is used but its image file. */
+/**
+ * Bakes on a host of the bench's own, with the machine's libvirt and QEMU, or those of another system that lies in a folder;
+ * nothing of the cloud is used but its image file.
+ */
 export async function restore(options: BenchOptions): Promise<Figure[]> {
   const host = await UvmHost.start({
     imageFile: `${IMAGE}.qcow2`,
     baseMemoryMb: BASE_MEMORY_MB,
     bakeTimeoutS: BOOT_TIMEOUT_MS / 1000,
     gateTimeoutMs: BOOT_TIMEOUT_MS,
+    root: options.root,
   });
   try {
     const turns = await measure(host, options);

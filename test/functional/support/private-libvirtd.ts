@@ -1,6 +1,7 @@
 /**
  * A libvirtd of a test's own: own mount namespace, own state, own sockets; neither sees the machine's libvirtd nor is seen.
  * Guests run without sandboxing by namespaces or cgroups, as inside containers; as root, or as Debian's libvirt-qemu.
+ * The programs are the machine's, or those of another system that lies in a folder (`devstack/images/hypervisor` makes one).
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -32,11 +33,14 @@ remote_display_port_max = ${FIRST_VNC_PORT + VNC_PORTS - 1}
 `;
 const NAMESPACE = `set -e
 [ -z "$PREBAKE_TEST_HOSTNAME" ] || hostname "$PREBAKE_TEST_HOSTNAME"
-mkdir -p /run/libvirt; mount -t tmpfs tmpfs /run/libvirt
-mount --bind "$1/etc" /etc/libvirt; mount --bind "$1/lib" /var/lib/libvirt
-mount --bind "$1/cache" /var/cache/libvirt; mount --bind "$1/log" /var/log/libvirt
+root=$2
+# Paths of a test's files are the same inside.
+if [ -n "$root" ]; then for shared in dev proc sys tmp; do mount --rbind "/$shared" "$root/$shared"; done; fi
+mkdir -p "$root/run/libvirt"; mount -t tmpfs tmpfs "$root/run/libvirt"
+mount --bind "$1/etc" "$root/etc/libvirt"; mount --bind "$1/lib" "$root/var/lib/libvirt"
+mount --bind "$1/cache" "$root/var/cache/libvirt"; mount --bind "$1/log" "$root/var/log/libvirt"
 if [ -e "$1/no-kvm" ]; then mount --bind "$1/no-kvm" /dev/kvm; fi
-shift; exec "$@"`;
+shift 2; exec chroot "$root/" "$@"`;
 
 export class PrivateLibvirtd {
   private daemon: ChildProcess | undefined;
@@ -46,22 +50,30 @@ export class PrivateLibvirtd {
     /** Scratch directory of this daemon, removed with it. */
     readonly directory: string,
     private readonly hostname: string,
+    private readonly root: string,
   ) {}
 
   /**
    * @param options.hook script that libvirtd calls for its guests
    * @param options.qemuAsRoot default true
    * @param options.hostname what it calls its host, instead of what the machine does
+   * @param options.root folder of the system whose libvirt and QEMU run, instead of the machine's
    */
   static async start(
-    options: { readonly hook?: string; readonly qemuAsRoot?: boolean; readonly hostname?: string } = {},
+    options: {
+      readonly hook?: string;
+      readonly qemuAsRoot?: boolean;
+      readonly hostname?: string;
+      readonly root?: string | undefined;
+    } = {},
   ): Promise<PrivateLibvirtd> {
     const directory = await mkdtemp(join(tmpdir(), 'prebake-libvirtd-'));
-    const libvirtd = new PrivateLibvirtd(directory, options.hostname ?? '');
+    const root = options.root ?? '';
+    const libvirtd = new PrivateLibvirtd(directory, options.hostname ?? '', root);
     try {
       await chmod(directory, 0o755);
       await Promise.all(['lib', 'cache', 'log', 'run'].map((name) => mkdir(join(directory, name))));
-      await cp('/etc/libvirt', join(directory, 'etc'), { recursive: true });
+      await cp(`${root}/etc/libvirt`, join(directory, 'etc'), { recursive: true });
       await rm(join(directory, 'etc/qemu'), { recursive: true, force: true });
       await rm(join(directory, 'etc/hooks'), { recursive: true, force: true });
       if (options.hook !== undefined) await cp(options.hook, join(directory, 'etc/hooks/qemu.d/test'));
@@ -87,6 +99,16 @@ export class PrivateLibvirtd {
     return `qemu+unix:///system?socket=${this.directory}/run/libvirt-sock`;
   }
 
+  /** The command that runs a program where this daemon's guests run: among its files, with its QEMU. */
+  inside(...command: string[]): { readonly program: string; readonly args: string[] } {
+    const { pid } = this.logd ?? {};
+    if (pid === undefined) throw new Error('libvirtd does not run');
+    return {
+      program: '/usr/bin/nsenter',
+      args: ['-t', String(pid), '-m', '-u', '-r', '--wdns=/', '--', ...command],
+    };
+  }
+
   /** kill -9 of the daemon; its guests live on. */
   async killDaemon(): Promise<void> {
     await end(this.daemon, 'SIGKILL');
@@ -101,7 +123,7 @@ export class PrivateLibvirtd {
   async startDaemon(): Promise<void> {
     const script = join(this.directory, 'namespace.sh');
     if (this.logd === undefined) {
-      const args = ['-m', '-u', '--propagation', 'private', 'bash', script, this.directory];
+      const args = ['-m', '-u', '--propagation', 'private', 'bash', script, this.directory, this.root];
       this.logd = spawn(
         '/usr/bin/unshare',
         [...args, '/usr/sbin/virtlogd', '-p', join(this.directory, 'virtlogd.pid')],
@@ -109,10 +131,8 @@ export class PrivateLibvirtd {
       );
       await until('virtlogd', () => readFile(join(this.directory, 'virtlogd.pid')));
     }
-    const inside = ['-t', String(this.logd.pid), '-m', '-u', '--', '/usr/sbin/libvirtd'];
-    this.daemon = spawn('/usr/bin/nsenter', [...inside, '-p', join(this.directory, 'libvirtd.pid')], {
-      stdio: 'ignore',
-    });
+    const { program, args } = this.inside('/usr/sbin/libvirtd', '-p', join(this.directory, 'libvirtd.pid'));
+    this.daemon = spawn(program, args, { stdio: 'ignore' });
     await until('libvirtd', () => run('virsh', ['-c', this.uri, 'version'], { timeout: 10_000 }));
   }
 

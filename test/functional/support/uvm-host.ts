@@ -41,6 +41,8 @@ export interface UvmHostOptions {
   readonly maxMemoryMb?: number;
   /** Default true. */
   readonly qemuAsRoot?: boolean;
+  /** Folder of the system whose libvirt and QEMU run, instead of the machine's. */
+  readonly root?: string | undefined;
 }
 
 /** What a server has beyond what every one has. */
@@ -112,7 +114,11 @@ export class UvmHost {
   ) {}
 
   static async start(options: UvmHostOptions): Promise<UvmHost> {
-    const libvirtd = await PrivateLibvirtd.start({ hook: HOOK, qemuAsRoot: options.qemuAsRoot ?? true });
+    const libvirtd = await PrivateLibvirtd.start({
+      hook: HOOK,
+      qemuAsRoot: options.qemuAsRoot ?? true,
+      root: options.root,
+    });
     const directory = await mkdtemp(join(tmpdir(), 'prebake-uvm-'));
     await chmod(directory, 0o755);
     const place = { directory, uri: libvirtd.uri, options };

@@ -11,7 +11,8 @@ import sys
 
 import _frozen_importlib_external as machinery
 
-STARTUP = '/run/prebake/startup'
+# Beside this file, which is in memory.
+STARTUP = os.path.dirname(os.path.abspath(__file__)) + '/startup'
 # Of the service that is started, and of other lengths in other bakes.
 OF_THE_SERVICE = ('INVOCATION_ID', 'JOURNAL_STREAM', 'SYSTEMD_EXEC_PID')
 

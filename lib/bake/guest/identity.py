@@ -33,6 +33,9 @@ class Newcomer:
         events = Uevents()
         who = Parallel(self.steps)
         what = Parallel(self.steps)
+        wanted = request['resources']
+        # First: the kernel starts processors one after the other and mostly waits for them, and each then helps with the rest.
+        what.start('cpus', resources.take_cpus, wanted['vcpus'], events)
         who.start('keys', self.take_host_keys)
         who.start('names', self.take_names)
         who.start('user', self.take_user_keys)
@@ -40,10 +43,7 @@ class Newcomer:
         for number, interface in enumerate(request['interfaces']):
             what.start('nic%d' % number, self.take_nic, number, interface, events)
         what.start('disk', self.take_disk, events)
-        wanted = request['resources']
         what.start('drives', self.take_drives, wanted['disks'], events)
-        # The kernel starts processors one after the other and mostly waits for them.
-        what.start('cpus', resources.take_cpus, wanted['vcpus'], events)
         who.join()
         on_identity(self.steps.ms)
         what.start('memory', resources.take_memory, wanted['hotplugMemoryMb'], self.sealed.memory_blocks, events)

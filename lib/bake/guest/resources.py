@@ -5,7 +5,7 @@ import os
 import struct
 import zlib
 
-from system import must_run, read, step_aside, write_to
+from system import must_run, read, write_to
 
 CPUS = '/sys/devices/system/cpu'
 MEMORY = '/sys/devices/system/memory'
@@ -35,8 +35,6 @@ def memory_blocks():
 
 
 def take_cpus(wanted, events):
-    step_aside()
-
     def online():
         for name in os.listdir(CPUS):
             if name.startswith('cpu') and name[3:].isdigit() and read('%s/%s/online' % (CPUS, name)) == '0':

@@ -166,11 +166,6 @@ def remove(path):
         pass
 
 
-def step_aside():
-    """The calling thread lets all others go first; only for what may take its time."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-
-
 def randomise_children():
     """
     The gate itself is laid out alike in all bakes (launch.sh): its pages are shared, and anybody could read its layout in a

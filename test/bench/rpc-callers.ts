@@ -8,24 +8,10 @@
 import { randomUUID } from 'node:crypto';
 import { text } from 'node:stream/consumers';
 import { connect, type Options } from 'amqplib';
-import { z } from 'zod';
 import { RequestContext } from '../../lib/messaging';
 import { encode } from '../../lib/messaging/envelope';
 import { connectOptions, parseTransportUrl } from '../../lib/messaging/transport-url';
-
-const burstSchema = z.object({
-  transportUrl: z.string(),
-  host: z.string(),
-  callers: z.number(),
-  durationMs: z.number(),
-  timeoutMs: z.number(),
-});
-/** Who is called, by how many callers at once, for how long. */
-export type Burst = z.infer<typeof burstSchema>;
-
-export const burstResultSchema = z.object({ seconds: z.number(), timesMs: z.array(z.number()) });
-/** How long it took in all, and each call of it. */
-export type BurstResult = z.infer<typeof burstResultSchema>;
+import { type Burst, type BurstResult, burstSchema } from './rpc-burst';
 
 /** Stands for the ids of a call in the encoded request; as long as one. */
 const PLACE = '#'.repeat(32);

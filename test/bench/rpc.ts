@@ -13,7 +13,7 @@ import { FAKE_HOST, FakeCompute } from './fake-compute';
 import { type Figure, figure, quantile } from './figures';
 import type { BenchOptions } from './main';
 import { processorSeconds, residentMib } from './process-usage';
-import { type Burst as Order, burstResultSchema } from './rpc-callers';
+import { type Burst as Order, burstResultSchema } from './rpc-burst';
 
 const CALLERS = 64;
 const WARM_UP_MS = 2000;

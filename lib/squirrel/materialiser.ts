@@ -27,6 +27,8 @@ import { shareWork, type StoredFileTask, type WriteTask } from './restore';
 import type { Room } from './room';
 import type { WorkerPool } from './worker-pool';
 
+/** Files in use stay in memory, unless it is very short. */
+const COLD_AFTER_MS = 600_000;
 const writtenSchema = z.object({ bootId: z.string(), bakedAt: z.string() });
 
 /** Paths of a µVM that was written out. */
@@ -105,7 +107,7 @@ export class Materialiser {
   private async ensure(manifest: UvmManifest): Promise<WrittenFiles> {
     const directory = this.layout.written(manifest.key);
     if (await this.isWritten(manifest)) {
-      await this.noteUse(directory);
+      await this.noteUse(manifest.key);
     } else {
       await this.remove(manifest.key);
       const bytes = UVM_FILES.reduce((sum, file) => sum + manifest.files[file].pages * PAGE_BYTES, 0);
@@ -128,10 +130,23 @@ export class Materialiser {
     };
   }
 
-  /** Another process may just have removed it to make room; then the boot finds out. */
-  private async noteUse(directory: string): Promise<void> {
+  /**
+   * Files that nobody has used for a while may have left memory: they are brought back while the guest is being started.
+   * Another process may just have removed them to make room; then the boot finds out.
+   */
+  private async noteUse(key: string): Promise<void> {
+    const record = join(this.layout.written(key), WRITTEN_NAME);
     const now = new Date();
-    await utimes(join(directory, WRITTEN_NAME), now, now).catch(() => undefined);
+    try {
+      const { mtimeMs } = await stat(record);
+      await utimes(record, now, now);
+      if (now.getTime() - mtimeMs < COLD_AFTER_MS) return;
+    } catch {
+      return;
+    }
+    const paths = UVM_FILES.map((file) => this.layout.writtenFile(key, file));
+    // Without it the boot takes its time, and that is all.
+    this.workers.run('readAhead', { paths }).catch(() => undefined);
   }
 
   /** Whether the files are there, of this boot and of this very manifest (a µVM can be baked anew under its key). */

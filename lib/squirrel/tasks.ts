@@ -27,6 +27,7 @@ import {
   type WriteTask,
 } from './restore';
 import { inspect, type InspectTask } from './hoard-inspect';
+import { readAhead } from './read-ahead';
 import { planRestore, type RestorePlan } from './restore-plan';
 import { planStore, type StorePlan, type StoreTask } from './store';
 import { usage, type FileUsage, type UsageTask } from './usage';
@@ -46,6 +47,7 @@ export interface Tasks {
   moveMaps: { input: MoveTask; output: Uint8Array[] };
   inspect: { input: InspectTask; output: { pages: number } };
   usage: { input: UsageTask; output: FileUsage[] };
+  readAhead: { input: { readonly paths: readonly string[] }; output: { readonly bytes: number } };
 }
 export type TaskName = keyof Tasks;
 export type TaskRunner = {
@@ -69,4 +71,5 @@ export const TASKS: TaskRunner = {
   moveMaps,
   inspect,
   usage,
+  readAhead,
 };

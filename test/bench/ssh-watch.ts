@@ -3,19 +3,23 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 
-/** Runs in the namespace: says `address milliseconds-since-1970` for each address, once. A lost SYN is not waited for. */
+/**
+ * Runs in the namespace: says `address milliseconds-since-1970` for each address, once. A lost SYN is not waited for, but a
+ * server that took the connection is: asking a busy guest anew makes it begin anew.
+ */
 const WATCHER = `
 const { connect } = require('node:net');
 for (const address of process.argv.slice(1)) {
   const attempt = () => {
     const socket = connect({ host: address, port: 22 });
     socket.setTimeout(400, () => socket.destroy());
+    socket.once('connect', () => socket.setTimeout(20_000));
     socket.once('data', (banner) => {
       if (!banner.toString().startsWith('SSH-')) return;
       console.log(address, Date.now());
       socket.removeAllListeners('close').destroy();
     });
-    socket.once('close', () => setTimeout(attempt, 50));
+    socket.once('close', () => setTimeout(attempt, 100));
     socket.on('error', () => undefined);
   };
   attempt();

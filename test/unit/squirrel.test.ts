@@ -183,6 +183,17 @@ test('written-out files of an earlier bake, left by a process that died, are no 
   expect((await readFile(ramPath)).equals(Buffer.concat(ram))).toBe(true);
 });
 
+test('a µVM that was not handed out for a while is handed out at once, and counts as used', async () => {
+  await store(await makeDraft(directory, 'a', mixedPages(100, 1)));
+  await squirrel.materialise(keyOf('a'));
+  const record = join(cache, 'materialised', keyOf('a'), 'written.json');
+  const longAgo = new Date(Date.now() - 3_600_000);
+  await utimes(record, longAgo, longAgo);
+  const { ramPath } = await squirrel.materialise(keyOf('a'));
+  expect((await stat(ramPath)).size).toBe(100 * 4096);
+  expect((await stat(record)).mtimeMs).toBeGreaterThan(longAgo.getTime());
+});
+
 describe('damage', () => {
   beforeEach(async () => {
     await store(await makeDraft(directory, 'a', mixedPages(200, 5)));

@@ -1,4 +1,7 @@
-/** Listens on the broker beside the services of the cloud: when was a boot published, and when was its end saved? */
+/**
+ * Listens on the broker beside the services of the cloud: when was a boot published, when was its end saved, and which address
+ * did its host write down for it? Asking the API would take the time of those that are measured.
+ */
 import { randomUUID } from 'node:crypto';
 import { type Channel, type ChannelModel, connect } from 'amqplib';
 import { z } from 'zod';
@@ -9,7 +12,20 @@ const instanceSchema = z.object({
   'nova_object.data': z.looseObject({ uuid: z.string(), vm_state: z.string().nullish() }),
   'nova_object.changes': z.array(z.string()).optional(),
 });
+const networkSchema = z.array(
+  z.object({
+    network: z.object({ subnets: z.array(z.object({ ips: z.array(z.object({ address: z.string() })) })) }),
+  }),
+);
+const networkCacheSchema = z.object({
+  'nova_object.name': z.literal('InstanceInfoCache'),
+  'nova_object.data': z.looseObject({ instance_uuid: z.string(), network_info: z.string() }),
+});
 const messageSchema = z.union([
+  z.object({
+    method: z.literal('object_action'),
+    args: z.looseObject({ objmethod: z.literal('save'), objinst: networkCacheSchema }),
+  }),
   z.object({
     method: z.literal('build_and_run_instance'),
     args: z.looseObject({ instance: instanceSchema }),
@@ -20,11 +36,15 @@ const messageSchema = z.union([
   }),
 ]);
 
-/** published: nova-conductor has sent the boot to the host; saved: the host has asked for vm_state active to be saved. */
-type Moment = 'published' | 'saved';
+/**
+ * published: nova-conductor has sent the boot to the host; addressed: the host has asked for the server's network to be saved;
+ * saved: it has asked for vm_state active to be saved.
+ */
+type Moment = 'published' | 'addressed' | 'saved';
 
 /** Times of the performance clock, by server. */
 export class BusWatch {
+  private readonly addresses = new Map<string, string>();
   private readonly moments = new Map<string, number>();
   private readonly waiting = new Map<string, (atMs: number) => void>();
 
@@ -76,6 +96,12 @@ export class BusWatch {
     });
   }
 
+  /** The server's first address, as soon as its host has saved it; rejects when it does not in time. */
+  async address(uuid: string, timeoutMs: number): Promise<string> {
+    await this.moment(uuid, 'addressed', timeoutMs);
+    return this.addresses.get(uuid) ?? '';
+  }
+
   async stop(): Promise<void> {
     await this.connection.close();
   }
@@ -89,7 +115,16 @@ export class BusWatch {
       this.happened('published', data.args.instance['nova_object.data'].uuid, atMs);
       return;
     }
-    const { 'nova_object.data': fields, 'nova_object.changes': changes = [] } = data.args.objinst;
+    const { objinst } = data.args;
+    if ('nova_object.name' in objinst) {
+      const { instance_uuid: uuid, network_info: info } = objinst['nova_object.data'];
+      const address = networkSchema.safeParse(parseJson(info)).data?.[0]?.network.subnets[0]?.ips[0]?.address;
+      if (address === undefined) return;
+      this.addresses.set(uuid, address);
+      this.happened('addressed', uuid, atMs);
+      return;
+    }
+    const { 'nova_object.data': fields, 'nova_object.changes': changes = [] } = objinst;
     if (fields.vm_state === 'active' && changes.includes('vm_state'))
       this.happened('saved', fields.uuid, atMs);
   }

@@ -3,8 +3,9 @@
  * stock nova-compute when its sshd answers.
  */
 import { readFile, readdir } from 'node:fs/promises';
-import { type Figure, figure } from './figures';
+import { type Figure, type Goal, figure } from './figures';
 import type { BenchOptions } from './main';
+import { type Memory, readMemory } from './qemu-memory';
 import { STOCK_HOST } from './stock-host';
 import {
   type BenchServer,
@@ -19,15 +20,6 @@ import {
 
 const IMAGE = 'debian-12';
 const FLAVOR = 'm1.small';
-const KIB_IN_MIB = 1024;
-
-/** MiB of one server's QEMU. */
-interface Memory {
-  /** Written by it: nobody shares it, and it cannot be dropped. */
-  readonly privateMb: number;
-  /** With its share of what it shares. */
-  readonly proportionalMb: number;
-}
 
 /** The memory of the QEMU that runs this server. */
 async function memoryOf(uuid: string): Promise<Memory> {
@@ -35,10 +27,7 @@ async function memoryOf(uuid: string): Promise<Memory> {
     if (!/^\d+$/.test(pid)) continue;
     const args = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
     if (args[args.indexOf('-uuid') + 1] !== uuid) continue;
-    const rollup = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8');
-    const field = (name: string): number =>
-      Number(new RegExp(`^${name}: *(\\d+) kB`, 'm').exec(rollup)?.[1]) / KIB_IN_MIB;
-    return { privateMb: field('Private_Dirty'), proportionalMb: field('Pss') };
+    return readMemory(await readFile(`/proc/${pid}/smaps`, 'utf8'));
   }
   throw new Error(`no QEMU runs server ${uuid}`);
 }
@@ -66,20 +55,27 @@ export async function density({ runs, say }: BenchOptions): Promise<Figure[]> {
       theirs.push(await measureOn(STOCK_HOST, `bench-stock-${run}`, request, hosts));
       say(`run ${run}, MiB of its own: ${ours.at(-1)?.privateMb}, ${PEER} ${theirs.at(-1)?.privateMb}`);
     }
+    const compare = (name: string, of: (memory: Memory) => number, goal?: Goal): Figure =>
+      figure({
+        name,
+        unit: 'MiB',
+        values: ours.map(of),
+        peer: { name: `${PEER}, cold`, values: theirs.map(of) },
+        ...(goal && { goal }),
+      });
     return [
-      figure({
-        name: 'private memory of a server',
-        unit: 'MiB',
-        values: ours.map(({ privateMb }) => privateMb),
-        peer: { name: `${PEER}, cold`, values: theirs.map(({ privateMb }) => privateMb) },
-        goal: { of: 'ratio', bound: 'at most', limit: 0.25 },
+      compare('private memory of a server', ({ privateMb }) => privateMb, {
+        of: 'ratio',
+        bound: 'at most',
+        limit: 0.25,
       }),
-      figure({
-        name: 'memory with its share of what it shares',
-        unit: 'MiB',
-        values: ours.map(({ proportionalMb }) => proportionalMb),
-        peer: { name: `${PEER}, cold`, values: theirs.map(({ proportionalMb }) => proportionalMb) },
-      }),
+      compare("of that the guest's memory", ({ guestMb }) => guestMb),
+      compare("of that the guest's code, translated", ({ translatedMb }) => translatedMb),
+      compare(
+        "of that QEMU's own",
+        ({ privateMb, guestMb, translatedMb }) => privateMb - guestMb - translatedMb,
+      ),
+      compare('memory with its share of what it shares', ({ proportionalMb }) => proportionalMb),
     ];
   });
 }

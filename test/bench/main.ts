@@ -10,6 +10,7 @@ import { NOVA_CONF } from '../support/nova-api';
 import { boot } from './boot';
 import { cache } from './cache';
 import { bakeCorpus, cacheOfCorpus } from './cache-corpus';
+import { coldMemory } from './cold-memory';
 import type { Figure } from './figures';
 import { identity } from './identity';
 import { type Machine, commit, observeMachine } from './machine';
@@ -86,6 +87,13 @@ const BENCHES: ReadonlyMap<string, Offered> = new Map<string, Offered>([
   [
     'density',
     { about: 'memory that a server takes for itself, against stock nova-compute', measure: density },
+  ],
+  [
+    'cold-memory',
+    {
+      about: 'a clone whose µVM has left the memory of the host, and one whose µVM is read ahead',
+      measure: coldMemory,
+    },
   ],
   ['storm', { about: 'fifty boots of ten images at once, against stock nova-compute', measure: storms }],
   ['kills', { about: 'kill -9 of a process that stores µVMs, --runs times', measure: kills }],

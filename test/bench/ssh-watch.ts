@@ -1,15 +1,16 @@
 /** Tells when the SSH servers of many guests first answer, from one process inside the guests' network. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 
 /**
- * Runs in the namespace: says `address milliseconds-since-1970` for each address, once. A lost SYN is not waited for, but a
- * server that took the connection is: asking a busy guest anew makes it begin anew.
+ * Runs in the namespace: reads addresses, a line each, and says `address milliseconds-since-1970` for each, once. A lost SYN is
+ * not waited for, but a server that took the connection is: asking a busy guest anew makes it begin anew.
  */
 const WATCHER = `
 const { connect } = require('node:net');
-for (const address of process.argv.slice(1)) {
+require('node:readline').createInterface({ input: process.stdin }).on('line', (address) => {
   const attempt = () => {
     const socket = connect({ host: address, port: 22 });
     socket.setTimeout(400, () => socket.destroy());
@@ -23,18 +24,18 @@ for (const address of process.argv.slice(1)) {
     socket.on('error', () => undefined);
   };
   attempt();
-}`;
+});`;
 
 /** Watches until told to stop. */
 export class SshWatch {
   private readonly answered = new Map<string, number>();
   private readonly waiting = new Map<string, (atMs: number) => void>();
 
-  private constructor(private readonly child: ChildProcess) {}
+  private constructor(private readonly child: ChildProcessByStdio<Writable, Readable, null>) {}
 
-  static start(namespace: string, addresses: readonly string[]): SshWatch {
-    const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, '-e', WATCHER, ...addresses], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+  static start(namespace: string): SshWatch {
+    const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, '-e', WATCHER], {
+      stdio: ['pipe', 'pipe', 'inherit'],
     });
     const watch = new SshWatch(child);
     createInterface({ input: child.stdout }).on('line', (line) => {
@@ -44,6 +45,11 @@ export class SshWatch {
       watch.waiting.get(address)?.(at);
     });
     return watch;
+  }
+
+  /** Asks this address, too, from now on. */
+  add(address: string): void {
+    this.child.stdin.write(`${address}\n`);
   }
 
   /** When the server at this address first answered, by the performance clock; rejects when it does not in time. */

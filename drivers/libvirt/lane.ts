@@ -11,9 +11,12 @@ import { HypervisorUnavailable } from '../../lib/exceptions';
 import { binding, type Pointer, type RawError } from './binding';
 import { toException } from './libvirt-error';
 
-/** libvirt's answer to a dead peer: pings after this many seconds of silence, and this many unanswered ones. */
-const KEEPALIVE_INTERVAL_S = 5;
-const KEEPALIVE_COUNT = 5;
+/**
+ * libvirt's answer to a dead peer: pings after this many seconds of silence, and this many unanswered ones. Calls have
+ * deadlines of their own; each ping wakes the service several times.
+ */
+const KEEPALIVE_INTERVAL_S = 20;
+const KEEPALIVE_COUNT = 2;
 
 let opening: Promise<unknown> = Promise.resolve();
 let listening = false;

@@ -37,7 +37,7 @@ interface StormImage {
 }
 
 /** Images of the same guest that differ in a block nobody reads: to every cache they are different images. */
-export async function findOrMakeImages({ nova }: TwoHosts): Promise<StormImage[]> {
+async function findOrMakeImages({ nova }: TwoHosts): Promise<StormImage[]> {
   const scratch = await mkdtemp(join(tmpdir(), 'prebake-storm-'));
   const images: StormImage[] = [];
   try {
@@ -69,7 +69,7 @@ async function bake(images: readonly StormImage[], say: (line: string) => void):
 }
 
 /** Quotas are for tenants; this is the administrator's own project. */
-export async function liftQuotas({ nova }: TwoHosts): Promise<void> {
+async function liftQuotas({ nova }: TwoHosts): Promise<void> {
   await nova.http.put(`${nova.url('compute')}/os-quota-sets/${nova.projectId}`, {
     quota_set: { instances: -1, cores: -1, ram: -1 },
   });
@@ -88,12 +88,11 @@ async function deleteAll(servers: readonly string[], { nova }: TwoHosts): Promis
   );
 }
 
-export async function storm(
+async function storm(
   host: string,
   images: readonly string[],
   boots: number,
   hosts: TwoHosts,
-  done?: () => Promise<void>,
 ): Promise<Storm> {
   const { nova, bus, namespace } = hosts;
   const networks = [{ uuid: await nova.networkId('private') }];
@@ -113,7 +112,6 @@ export async function storm(
         return { publishedMs, readyMs: await watch.moment(address, READY_TIMEOUT_MS) };
       }),
     );
-    await done?.();
     if (host === hosts.host) for (const id of servers) await requireClone(id, hosts);
     const first = Math.min(...times.map(({ publishedMs }) => publishedMs));
     return {

@@ -190,13 +190,13 @@ export function parseIndex(content: Buffer, path: string): PackIndex {
 /** A prefix is in the order of its packs and their pages, which are then decoded once each, and within bounds. */
 function isPossible(prefix: readonly PrefixRun[], bases: number): boolean {
   let last = { base: 0, end: 0 };
-  const segments = new Set<string>();
+  const segments = new Set<number>();
   for (const { base, page, pages } of prefix) {
     const inOrder = base === last.base ? page >= last.end : base > last.base;
     if (base >= bases || !inOrder || pages === 0 || pages > MAX_PREFIX_PAGES) return false;
     last = { base, end: page + pages };
     for (let at = Math.floor(page / SEGMENT_PAGES); at * SEGMENT_PAGES < last.end; at += 1) {
-      segments.add(`${base} ${at}`);
+      segments.add(base * MAX_PAGES + at);
     }
   }
   return pagesOf(prefix) <= MAX_PREFIX_PAGES && segments.size <= MAX_PREFIX_SEGMENTS;

@@ -96,7 +96,9 @@ export function planRestore(uvm: StoredUvm): RestorePlan {
 }
 
 class NeededSegments {
-  private readonly byName = new Map<string, Needed>();
+  /** By pack, then by number: asked for each run of pages. */
+  private readonly byPack = new Map<string, Map<number, Needed>>();
+  private readonly all: Needed[] = [];
 
   constructor(private readonly set: PackSet) {}
 
@@ -114,9 +116,9 @@ class NeededSegments {
   }
 
   finish(): PlannedSegment[] {
-    for (const one of [...this.byName.values()]) this.addPrefix(one);
-    // A segment with a prefix is nobody's prefix, so two rounds are enough.
-    const all = [...this.byName.values()];
+    // A segment with a prefix is nobody's prefix, so what this adds has none itself.
+    for (const one of [...this.all]) this.addPrefix(one);
+    const { all } = this;
     const ordered = [
       ...all.filter(({ prefixPages }) => prefixPages === 0),
       ...all.filter(({ prefixPages }) => prefixPages > 0),
@@ -174,11 +176,16 @@ class NeededSegments {
   }
 
   private get(reader: PackReader, pack: PackFile, number: number): Needed {
-    const name = `${pack.id} ${number}`;
-    let needed = this.byName.get(name);
+    let ofPack = this.byPack.get(pack.id);
+    if (ofPack === undefined) {
+      ofPack = new Map();
+      this.byPack.set(pack.id, ofPack);
+    }
+    let needed = ofPack.get(number);
     if (needed === undefined) {
       needed = { reader, pack, number, writes: [], feeds: [], prefixPages: 0 };
-      this.byName.set(name, needed);
+      ofPack.set(number, needed);
+      this.all.push(needed);
     }
     return needed;
   }

@@ -140,15 +140,18 @@ class Output {
     } finally {
       closeSync(pack);
     }
-    for (let at = 0; at < segment.feeds.length; at += FEED_WORDS) {
-      const [to = 0, prefixPage = 0, page = 0, pages = 0] = segment.feeds.subarray(at, at + FEED_WORDS);
-      const memory = shared.prefixes[to];
-      if (memory === undefined) throw new RangeError(`segment ${to} has no prefix`);
-      into.copy(Buffer.from(memory), prefixPage * PAGE_BYTES, page * PAGE_BYTES, (page + pages) * PAGE_BYTES);
+    const { feeds, writes } = segment;
+    for (let at = 0; at < feeds.length; at += FEED_WORDS) {
+      const memory = shared.prefixes[feeds[at] ?? -1];
+      if (memory === undefined) throw new RangeError(`segment ${feeds[at]} has no prefix`);
+      const from = (feeds[at + 2] ?? 0) * PAGE_BYTES;
+      const bytes = (feeds[at + 3] ?? 0) * PAGE_BYTES;
+      into.copy(Buffer.from(memory), (feeds[at + 1] ?? 0) * PAGE_BYTES, from, from + bytes);
     }
-    for (let at = 0; at < segment.writes.length; at += WRITE_WORDS) {
-      const [file = 0, to = 0, page = 0, pages = 0] = segment.writes.subarray(at, at + WRITE_WORDS);
-      writeAll(this.fd(file), into.subarray(page * PAGE_BYTES, (page + pages) * PAGE_BYTES), to * PAGE_BYTES);
+    for (let at = 0; at < writes.length; at += WRITE_WORDS) {
+      const to = (writes[at + 1] ?? 0) * PAGE_BYTES;
+      const from = (writes[at + 2] ?? 0) * PAGE_BYTES;
+      writeAll(this.fd(writes[at] ?? -1), into, from, (writes[at + 3] ?? 0) * PAGE_BYTES, to);
     }
   }
 
@@ -167,7 +170,7 @@ class Output {
       const content = this.image.group(extents, digest);
       let at = 0;
       for (const { filePage, pages } of extents) {
-        writeAll(fd, content.subarray(at, at + pages * PAGE_BYTES), filePage * PAGE_BYTES);
+        writeAll(fd, content, at, pages * PAGE_BYTES, filePage * PAGE_BYTES);
         at += pages * PAGE_BYTES;
       }
     }
@@ -204,9 +207,10 @@ function open(path: string): number {
   }
 }
 
-function writeAll(fd: number, data: Buffer, position: number): void {
-  for (let done = 0; done < data.length;) {
-    done += writeSync(fd, data, done, data.length - done, position + done);
+/** Writes a part of `data`; no view of it is made, since there are thousands of these. */
+function writeAll(fd: number, data: Buffer, from: number, bytes: number, position: number): void {
+  for (let done = 0; done < bytes;) {
+    done += writeSync(fd, data, from + done, bytes - done, position + done);
   }
 }
 

@@ -115,6 +115,7 @@ const RUN_BY: Readonly<Record<string, readonly string[]>> = {
 const NOT_RUN: Readonly<Record<string, string>> = {
   'npm test': 'is the run of all tests',
   'npm test -- static unit': 'is a part of that run',
+  'npm test -- guests': 'takes longer than that run',
 };
 
 /** The commands that a test has to run, as the pages have them. */

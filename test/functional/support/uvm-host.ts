@@ -54,6 +54,11 @@ export interface ServerExtras {
   readonly configDrive?: boolean;
   /** A second NIC, with an IPv6 address. */
   readonly secondNic?: boolean;
+  /** What the first NIC's subnet tells besides addresses and gateway. */
+  readonly subnet?: {
+    readonly dns: readonly string[];
+    readonly route: { readonly to: string; readonly via: string };
+  };
 }
 
 /** Where things are, for a process that works on the same host. */
@@ -176,7 +181,7 @@ export class UvmHost {
   ): Promise<SpawnRequest> {
     const { publicKeys = [], configDrive = true, secondNic = false } = extras;
     const hostname = hostnameOf(instance);
-    const network = networkOf(instance, this.bridge, secondNic);
+    const network = networkOf(instance, this.bridge, secondNic, extras.subnet);
     const userData = Buffer.from(USER_DATA.replace('# @EXTRA@', () => extras.userData ?? ''));
     const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
     const public_keys = Object.fromEntries(publicKeys.map((key, index) => [`key${index}`, key]));
@@ -277,16 +282,22 @@ export function addressOf({ uuid }: InstanceSpec, number = 0): string {
   return number === 0 ? `10.77.0.${last}` : `fd77::${last.toString(16)}`;
 }
 
-export function networkOf(instance: InstanceSpec, bridge: string, secondNic = false): NetworkInfo {
+export function networkOf(
+  instance: InstanceSpec,
+  bridge: string,
+  secondNic = false,
+  told?: ServerExtras['subnet'],
+): NetworkInfo {
   const nic = (number: number): NetworkInfo[number] => {
     const six = number === 1;
     const subnet = {
       cidr: six ? 'fd77::/64' : '10.77.0.0/24',
       version: six ? 6 : 4,
-      dns: [],
+      dns: six ? [] : (told?.dns ?? []).map((address) => ({ address })),
       gateway: { address: six ? GATEWAY_6 : GATEWAY },
       ips: [{ address: addressOf(instance, number) }],
-      routes: [],
+      routes:
+        six || told === undefined ? [] : [{ cidr: told.route.to, gateway: { address: told.route.via } }],
     };
     return {
       id: `${number}${instance.uuid.slice(1)}`,

@@ -154,6 +154,17 @@ def hold_networkd():
     put(HELD, '[Match]\nType=ether\n\n[Link]\nUnmanaged=yes\n')
 
 
+def forget_cards():
+    """ifupdown is not told when the bake's card goes, and would call it configured in every clone."""
+    if not os.path.exists(IFUPDOWN_STATE):
+        return
+    kept = [line for line in read(IFUPDOWN_STATE).splitlines() if line.startswith('lo=')]
+    put(IFUPDOWN_STATE, ''.join(line + '\n' for line in kept))
+    for path in glob.glob(IFUPDOWN_STATE + '.*'):
+        if not path.endswith('.lo'):
+            remove(path)
+
+
 def write_for_networkd(name, interface):
     """Under the name that netplan or cloud-init will use, so that theirs replaces ours."""
     if os.path.isdir(NETWORKD):

@@ -152,6 +152,7 @@ class Sealed:
         """Daemons start anew where they would otherwise carry over what they drew or learned during the bake."""
         if os.path.isdir('/run/systemd/network') or shutil.which('networkctl'):
             network.hold_networkd()
+        network.forget_cards()
         run('systemctl', 'try-restart', 'systemd-networkd', 'systemd-resolved', 'systemd-timesyncd')
 
     def rehearse(self):

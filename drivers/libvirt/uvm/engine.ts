@@ -147,7 +147,8 @@ export class LibvirtUvmEngine implements UvmEngine {
       if (!configDrive) await rm(paths.configDrive);
       return await this.parts.coldXml(instance, network);
     });
-    const loaded = together.then(async ([domain, network]) => {
+    // Not waiting for the rest: Neutron's agent looks for the tap.
+    const loaded = allOrFirstFailure([started, networked]).then(async ([domain, network]) => {
       const [first] = network;
       const nic = first === undefined ? spareNicXml(BAKE_NIC_MAC) : nicXml(first, 0, flavor, 'down');
       await timeline.phase('load', () => loadClone(domain, uvm, nic, signal));

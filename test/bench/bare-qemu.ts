@@ -94,6 +94,8 @@ function withoutLibvirt(command: string, uvm: UvmTemplate, directory: string, mo
       .trim()
       .replace(/^(?:[A-Z_]+=\S+\s+)+/, '')
       .replace(/-object '\{"qom-type":"secret".*?\}'/, '')
+      // Native command lines have a tap for every network, and a descriptor that nobody opened.
+      .replace(/"type":"tap","fd":"\d+"/, '"type":"user"')
       .replace(/("mem-path":)"[^"]*"/, `$1"${uvm.ramPath}"`)
       .replace(/(socket,id=charmonitor,path=)[^,\s]+/, `$1${monitorPath}`)
       // Where others listen already, the next one.

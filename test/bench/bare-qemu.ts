@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { UvmTemplate } from '../../drivers/driver';
 import type { PrivateLibvirtd } from '../functional/support/private-libvirtd';
+import { SPARES } from '../../drivers/libvirt/uvm/layout';
 import { Monitor } from '../support/qemu-monitor';
 
 const POLL_MS = 1;
@@ -15,6 +16,9 @@ const TIMEOUT_MS = 60_000;
 const STATE_FD = 3;
 /** From this version of QEMU on, it opens files itself, and takes no descriptors of them. */
 const FIRST_WITH_FILES = 9;
+
+/** QEMU's word for the slot of a µVM's NIC. */
+const NIC_ADDRESS = `0x${/:(\w+)\.0$/.exec(SPARES[1] ?? '')?.[1] ?? ''}`;
 
 const statusSchema = z.object({ status: z.string() });
 
@@ -96,6 +100,8 @@ function withoutLibvirt(command: string, uvm: UvmTemplate, directory: string, mo
       .replace(/-object '\{"qom-type":"secret".*?\}'/, '')
       // Native command lines have a tap for every network, and a descriptor that nobody opened.
       .replace(/"type":"tap","fd":"\d+"/, '"type":"user"')
+      // They leave out where the NIC is, too.
+      .replace(/("netdev":"hostnet0"[^}]*"addr":)"[^"]*"/, `$1"${NIC_ADDRESS}"`)
       .replace(/("mem-path":)"[^"]*"/, `$1"${uvm.ramPath}"`)
       .replace(/(socket,id=charmonitor,path=)[^,\s]+/, `$1${monitorPath}`)
       // Where others listen already, the next one.

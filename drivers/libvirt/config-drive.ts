@@ -46,9 +46,7 @@ export async function fillConfigDrive(
     }
     const file = await open(path, 'r+');
     try {
-      for (let at = 0; at < content.length;) {
-        at += (await file.write(content, at, content.length - at, at)).bytesWritten;
-      }
+      await file.writeFile(content);
       // The guest's reads go past the page cache.
       await file.datasync();
     } finally {

@@ -147,17 +147,19 @@ export class LibvirtUvmEngine implements UvmEngine {
       if (!configDrive) await rm(paths.configDrive);
       return await this.parts.coldXml(instance, network);
     });
+    // For a server without ports.
+    const spareNic = spareNicXml(BAKE_NIC_MAC);
     // Not waiting for the rest: Neutron's agent looks for the tap.
     const loaded = allOrFirstFailure([started, networked]).then(async ([domain, network]) => {
       const [first] = network;
-      const nic = first === undefined ? spareNicXml(BAKE_NIC_MAC) : nicXml(first, 0, flavor, 'down');
+      const nic = first === undefined ? spareNic : nicXml(first, 0, flavor, 'down');
       await timeline.phase('load', () => loadClone(domain, uvm, nic, signal));
     });
     const [[domain, network, usual], coldXml] = await allOrFirstFailure([together, described, loaded]);
 
     const disks = extraDisks(paths, flavor);
     const surplus = [
-      ...(network.length === 0 ? [spareNicXml(BAKE_NIC_MAC)] : []),
+      ...(network.length === 0 ? [spareNic] : []),
       ...(usual.configDrive ? [] : [configDriveXml(paths.configDrive)]),
     ];
     const interfaces = network.map((vif, index) => nicXml(vif, index, flavor, 'up'));

@@ -252,7 +252,7 @@ describe('a server of a signed image', () => {
 
       // Nova leaves signatures out of images that it makes of servers.
       await nova.action(id, { shelve: null });
-      await nova.waitForStatus(id, 'SHELVED_OFFLOADED');
+      await nova.waitForOffloaded(id);
       await nova.action(id, { unshelve: null });
       const actions = z.object({
         instanceActions: z.array(z.object({ action: z.string(), message: z.string().nullable() })),
@@ -266,7 +266,7 @@ describe('a server of a signed image', () => {
         60_000,
         () => 'the server was taken from the shelf',
       );
-      await nova.waitForStatus(id, 'SHELVED_OFFLOADED');
+      await nova.waitForOffloaded(id);
     } finally {
       const shelved = await nova.activeImage('signed-shelved');
       if (shelved !== null) await nova.deleteImage(shelved);

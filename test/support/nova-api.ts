@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import axios, { type AxiosInstance } from 'axios';
+import axios, { AxiosError, type AxiosInstance } from 'axios';
 import { z } from 'zod';
 
 /** Where the all-in-one keeps its state. */
@@ -95,6 +95,9 @@ export class NovaApi {
           },
         },
       },
+    });
+    http.interceptors.response.use(undefined, (error: unknown) => {
+      throw error instanceof AxiosError ? plainError(error) : error;
     });
     http.defaults.headers.common['X-Auth-Token'] = String(answer.headers['x-subject-token']);
     http.defaults.headers.common['OpenStack-API-Version'] = 'compute 2.93';
@@ -229,6 +232,19 @@ export class NovaApi {
     );
   }
 
+  /** Waits until a server is on no host any more, which Nova saves after the status. */
+  async waitForOffloaded(id: string): Promise<Server> {
+    const offloaded = await this.waitForStatus(id, 'SHELVED_OFFLOADED');
+    return waitFor(
+      async () => {
+        const server = await this.show(id);
+        return server?.['OS-EXT-SRV-ATTR:host'] === null ? server : null;
+      },
+      60_000,
+      () => `server ${id} is still on ${offloaded['OS-EXT-SRV-ATTR:host'] ?? 'no host'}`,
+    );
+  }
+
   /** Waits until Nova calls the compute service of this host enabled, or disabled, and up. */
   async waitForHostStatus(host: string, status: 'enabled' | 'disabled', timeoutMs = 60_000): Promise<void> {
     const list = z.object({ services: z.array(z.looseObject({ status: z.string(), state: z.string() })) });
@@ -360,4 +376,10 @@ export async function waitFor<T>(
     if (Date.now() > deadline) throw new Error(`${describe()} after ${timeoutMs} ms`);
     await delay(250);
   }
+}
+
+/** What went wrong with a request, without sockets: jest cannot report these. */
+function plainError({ config, response, message }: AxiosError): Error {
+  const request = `${config?.method?.toUpperCase() ?? '?'} ${config?.url ?? '?'}`;
+  return new Error(`${request}: ${message} ${JSON.stringify(response?.data ?? null)}`);
 }

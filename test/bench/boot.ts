@@ -106,12 +106,22 @@ async function measure(
       values: first.map((boot, run) => boot.activeMs - (ours[run]?.activeMs ?? NaN)),
       goal: { of: 'value', bound: 'at most', limit: WRITING_OUT_LIMIT_MS },
     }),
+    // The agent that wires ports looks for them every two seconds, and hides what comes before in chance.
+    figure({
+      name: 'what writing out the µVM adds to RPC to running',
+      unit: 'ms',
+      values: first.map(({ marks }, run) => markMs(marks, 'running') - markMs(ours[run]?.marks, 'running')),
+    }),
     ...['running', 'identity', 'ready'].map((mark) =>
       figure({
         name: `RPC to ${mark}, by the service's clock`,
         unit: 'ms',
-        values: ours.map(({ marks }) => marks.get(mark) ?? NaN),
+        values: ours.map(({ marks }) => markMs(marks, mark)),
       }),
     ),
   ];
+}
+
+function markMs(marks: Boot['marks'] | undefined, name: string): number {
+  return marks?.get(name) ?? NaN;
 }

@@ -97,7 +97,7 @@ export class NovaApi {
       },
     });
     http.interceptors.response.use(undefined, (error: unknown) => {
-      throw error instanceof AxiosError ? plainError(error) : error;
+      throw error instanceof AxiosError ? new RequestFailed(error) : error;
     });
     http.defaults.headers.common['X-Auth-Token'] = String(answer.headers['x-subject-token']);
     http.defaults.headers.common['OpenStack-API-Version'] = 'compute 2.93';
@@ -378,8 +378,14 @@ export async function waitFor<T>(
   }
 }
 
-/** What went wrong with a request, without sockets: jest cannot report these. */
-function plainError({ config, response, message }: AxiosError): Error {
-  const request = `${config?.method?.toUpperCase() ?? '?'} ${config?.url ?? '?'}`;
-  return new Error(`${request}: ${message} ${JSON.stringify(response?.data ?? null)}`);
+/** What a request failed with, without the sockets of axios' own error: jest can report it from a worker. */
+class RequestFailed extends Error {
+  readonly response: { status: number; data: unknown } | undefined;
+
+  constructor({ config, response, message }: AxiosError) {
+    const request = `${config?.method?.toUpperCase() ?? '?'} ${config?.url ?? '?'}`;
+    super(`${request}: ${message} ${JSON.stringify(response?.data ?? null)}`);
+    this.name = 'RequestFailed';
+    this.response = response && { status: response.status, data: response.data };
+  }
 }

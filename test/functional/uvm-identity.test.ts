@@ -58,6 +58,7 @@ const TELL = String.raw`
   tell time date +%s
   tell personality cat /proc/self/personality
   tell hashseed printenv PYTHONHASHSEED
+  tell librarypath printenv LD_LIBRARY_PATH
 `;
 
 /** Of these no two servers may have the same. */
@@ -162,6 +163,7 @@ function broken(instance: InstanceSpec, who: Who, { secondNic = false }: ServerE
     // The gate is laid out alike in all bakes, what it starts is not.
     personality: '00000000',
     hashseed: '',
+    librarypath: '',
   };
   const unkept = Object.entries(promised).flatMap(([item, value]) => {
     const found = who.get(item) ?? '';

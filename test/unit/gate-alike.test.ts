@@ -14,6 +14,8 @@ const PROBE = `
 import alike
 
 alike.start_over()
+with open('/proc/self/environ') as file:
+    started_with = file.read().split('\\0')
 usual = alike.begin()
 import sys
 
@@ -41,6 +43,7 @@ print(json.dumps({
     'path': sys.path,
     'environment': sorted(os.environ),
     'argv': sys.argv,
+    'libraryPath': [entry.partition('=')[2] for entry in started_with if entry.startswith('LD_LIBRARY_PATH=')],
 }))
 `;
 
@@ -52,6 +55,7 @@ const answerSchema = z.object({
   path: z.array(z.string()),
   environment: z.array(z.string()),
   argv: z.array(z.string()),
+  libraryPath: z.array(z.string()),
 });
 
 describe('the start of the gate', () => {
@@ -65,7 +69,7 @@ describe('the start of the gate', () => {
         timeout: TIMEOUT_MS,
         env: { PATH: process.env['PATH'] ?? '', PYTHONHASHSEED: '0', INVOCATION_ID: 'abc' },
       });
-      const { finders, path, environment, ...answer } = answerSchema.parse(JSON.parse(stdout));
+      const { finders, path, environment, libraryPath, ...answer } = answerSchema.parse(JSON.parse(stdout));
       expect(answer).toEqual({ withoutListing: true, missing: true, siteIsDone: true, argv: [script] });
       expect(finders).toContain('PathFinder');
       expect(finders).not.toContain('Finder');
@@ -73,6 +77,19 @@ describe('the start of the gate', () => {
       expect(environment).toContain('PYTHONHASHSEED');
       expect(environment).not.toContain('INVOCATION_ID');
       expect(environment).not.toContain('PYTHONPATH');
+      expect(environment).not.toContain('LD_LIBRARY_PATH');
+      // With this the loader does not come to its cache.
+      expect(libraryPath).toHaveLength(1);
+      const { stdout: trace } = await run('python3', ['-S', '-c', 'import ssl, sqlite3, ctypes'], {
+        timeout: TIMEOUT_MS,
+        env: {
+          LD_LIBRARY_PATH: libraryPath.join(),
+          LD_DEBUG: 'libs',
+          LD_DEBUG_OUTPUT: join(directory, 'libs'),
+        },
+      }).then(() => run('sh', ['-c', 'cat "$1"/libs.*', 'sh', directory], { timeout: TIMEOUT_MS }));
+      expect(trace).toContain('find library=libssl');
+      expect(trace).not.toContain('search cache=');
     } finally {
       await rm(directory, { recursive: true });
     }

@@ -5,6 +5,9 @@ cloud-init's modules.
 What makes bakes differ is the order in which directories are listed: it is another on every file system, the interpreter
 lists each directory that it finds modules in, and what is allocated and freed in another order leaves everything after
 that at other addresses. So modules are found here by asking for their files by name.
+
+Another is the cache of the dynamic loader, which lies in memory beside the libraries: it is as long as the image has
+libraries. So libraries are found by name, too.
 """
 import os
 import sys
@@ -48,14 +51,25 @@ def start_over():
         collect_startup()
         environment = {name: value for name, value in os.environ.items() if name not in OF_THE_SERVICE}
         environment['PYTHONPATH'] = STARTUP
+        environment['LD_LIBRARY_PATH'] = ':'.join(folders_of_libraries())
         os.execve(sys.executable, [sys.executable, '-S', '-B', '-u'] + sys.argv, environment)
-    os.environ.pop('PYTHONPATH', None)
+    for name in ('PYTHONPATH', 'LD_LIBRARY_PATH'):
+        os.environ.pop(name, None)
     sys.path.remove(STARTUP)
     # Each of them has its own idea of where its parts are.
     for module in list(sys.modules.values()):
         places = getattr(module, '__path__', None)
         if isinstance(places, list):
             places[:] = [place.replace(STARTUP, library(), 1) for place in places]
+
+
+def folders_of_libraries():
+    """Where the distribution has libraries: where the loader found those of the interpreter, with and without /usr."""
+    with open('/proc/self/maps') as maps:
+        paths = [line.split()[-1] for line in maps if '.so' in line]
+    libraries = [path for path in paths if os.path.basename(path).startswith('lib')]
+    folders = {os.path.dirname(path).replace('/usr/', '/', 1) for path in libraries}
+    return [prefix + folder for folder in sorted(folders) for prefix in ('', '/usr')]
 
 
 def library():

@@ -49,3 +49,12 @@ export class ImageMissing extends SquirrelError {
 
 /** There is less room on the cache's file system than the host should be left with. */
 export class NoRoom extends SquirrelError {}
+
+/** What was asked for is not done, because the cache is being closed. */
+export class CacheClosing extends SquirrelError {
+  override readonly name = 'CacheClosing';
+
+  constructor() {
+    super('the cache is being closed');
+  }
+}

@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { extname, join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { DamagedFile, ImageMissing, SquirrelError, UnsupportedFormat } from './errors';
+import { CacheClosing, DamagedFile, ImageMissing, SquirrelError, UnsupportedFormat } from './errors';
 import type { TaskName, Tasks } from './tasks';
 import type { WorkerMessage, WorkerOptions, WorkerRequest } from './worker';
 
@@ -33,16 +33,29 @@ function errorOf(message: Exclude<WorkerMessage, { kind: 'progress' | 'result' }
   }
 }
 
+/** Has a thread end after the task that it is at. */
+async function end(worker: Worker): Promise<void> {
+  await new Promise((resolve) => {
+    worker.once('exit', resolve);
+    worker.ref();
+    worker.postMessage(null);
+  });
+}
+
 /** Worker threads with a queue in front of them. */
 export class WorkerPool {
   readonly size = Math.min(MAX_WORKERS, availableParallelism());
   private readonly idle: Worker[] = [];
   private readonly busy = new Map<Worker, Job>();
   private readonly queue: Job[] = [];
-  private closed = false;
+  /** Int32: 1 when the pool is closed. */
+  private readonly closing = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  private readonly niceness: number;
 
   /** @param options.niceness how much the threads yield to others, as nice(1) has it */
-  constructor(private readonly options: WorkerOptions = { niceness: 0 }) {}
+  constructor({ niceness }: { readonly niceness: number } = { niceness: 0 }) {
+    this.niceness = niceness;
+  }
 
   /** Runs a task on the next free thread; rejects with the error the task threw. */
   run<Name extends TaskName>(
@@ -51,6 +64,7 @@ export class WorkerPool {
     onProgress?: (percent: number) => void,
   ): Promise<Tasks[Name]['output']> {
     return new Promise<Tasks[Name]['output']>((resolve, reject) => {
+      if (this.isClosed()) throw new CacheClosing();
       const request = { name, input } as WorkerRequest;
       this.queue.push({
         request,
@@ -62,11 +76,14 @@ export class WorkerPool {
     });
   }
 
-  /** Ends all threads; tasks in hand and in the queue are rejected. */
+  /**
+   * Ends all threads; tasks in the queue are rejected, and those in hand when they next tell their progress. Nothing is
+   * terminated: a thread that is in a native library then takes the process with it.
+   */
   async close(): Promise<void> {
-    this.closed = true;
-    for (const job of this.queue.splice(0)) job.reject(new SquirrelError('the cache is being closed'));
-    await Promise.all([...this.idle, ...this.busy.keys()].map((worker) => worker.terminate()));
+    Atomics.store(this.closing, 0, 1);
+    for (const job of this.queue.splice(0)) job.reject(new CacheClosing());
+    await Promise.all([...this.idle, ...this.busy.keys()].map((worker) => end(worker)));
   }
 
   private dispatch(): void {
@@ -74,10 +91,6 @@ export class WorkerPool {
       const worker = this.idle.pop() ?? (this.busy.size < this.size ? this.start() : undefined);
       const job = worker && this.queue.shift();
       if (worker === undefined || job === undefined) return;
-      if (this.closed) {
-        job.reject(new SquirrelError('the cache is closed'));
-        continue;
-      }
       this.busy.set(worker, job);
       worker.ref();
       worker.postMessage(job.request);
@@ -85,7 +98,8 @@ export class WorkerPool {
   }
 
   private start(): Worker {
-    const worker = new Worker(ENTRY, { execArgv: EXEC_ARGV, workerData: this.options });
+    const options: WorkerOptions = { niceness: this.niceness, closing: this.closing };
+    const worker = new Worker(ENTRY, { execArgv: EXEC_ARGV, workerData: options });
     worker.on('message', (message: WorkerMessage) => this.onMessage(worker, message));
     worker.on('error', (error: Error) => this.onEnd(worker, error));
     worker.on('exit', (code) => this.onEnd(worker, new SquirrelError(`a worker thread ended (${code})`)));
@@ -106,11 +120,15 @@ export class WorkerPool {
     this.dispatch();
   }
 
+  private isClosed(): boolean {
+    return Atomics.load(this.closing, 0) !== 0;
+  }
+
   private onEnd(worker: Worker, error: Error): void {
     this.busy.get(worker)?.reject(error);
     this.busy.delete(worker);
     const position = this.idle.indexOf(worker);
     if (position >= 0) this.idle.splice(position, 1);
-    if (!this.closed) this.dispatch();
+    if (!this.isClosed()) this.dispatch();
   }
 }

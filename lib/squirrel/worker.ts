@@ -1,13 +1,15 @@
 /** Entry of a worker thread: runs one task at a time and posts progress and the result, or the error in parts. */
 import { constants, getPriority, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
-import { DamagedFile, ImageMissing, UnsupportedFormat } from './errors';
+import { CacheClosing, DamagedFile, ImageMissing, UnsupportedFormat } from './errors';
 import { TASKS, type TaskName, type Tasks } from './tasks';
 
 /** What a worker is started with. */
 export interface WorkerOptions {
   /** How much more it yields to others than the process does, as nice(1) has it. */
   readonly niceness: number;
+  /** 1 when tasks are to end as soon as they can. */
+  readonly closing: Int32Array;
 }
 
 /** What the pool posts. */
@@ -35,18 +37,25 @@ function describe(error: unknown): WorkerMessage {
 }
 
 function run<Name extends TaskName>(name: Name, input: Tasks[Name]['input']): Tasks[Name]['output'] {
-  return TASKS[name](input, (percent) => post({ kind: 'progress', percent }));
+  return TASKS[name](input, (percent) => {
+    if (Atomics.load(closing, 0) !== 0) throw new CacheClosing();
+    post({ kind: 'progress', percent });
+  });
 }
 
 function post(message: WorkerMessage): void {
   parentPort?.postMessage(message);
 }
 
-const { niceness } = workerData as WorkerOptions;
+const { niceness, closing } = workerData as WorkerOptions;
 // On Linux, process 0 is the calling thread.
 if (niceness > 0) setPriority(0, Math.min(getPriority(0) + niceness, constants.priority.PRIORITY_LOW));
 
-parentPort?.on('message', (request: WorkerRequest) => {
+parentPort?.on('message', (request: WorkerRequest | null) => {
+  if (request === null) {
+    parentPort?.close();
+    return;
+  }
   try {
     post({ kind: 'result', value: run(request.name, request.input) });
   } catch (error) {

@@ -16,6 +16,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import pino from 'pino';
 import {
   DamagedFile,
@@ -105,6 +106,31 @@ test('files come back as they were, sparse and read-only', async () => {
   const nonZero = ram.filter((one) => !one.equals(ZERO)).length;
   expect(found.blocks * 512).toBeLessThanOrEqual(nonZero * 4096 + 64 * 1024);
   expect((await squirrel.verify(keyOf('a'))).problems).toEqual([]);
+});
+
+test('what is in hand when the cache is closed ends, and nothing else does', async () => {
+  const ram = mixedPages(1500, 7);
+  await store(await makeDraft(directory, 'a', ram));
+  const written = join(cache, 'materialised', keyOf('a'));
+  for (let turn = 0; turn < 10; turn += 1) {
+    await rm(written, { recursive: true, force: true });
+    const other = await Squirrel.open({
+      directory: cache,
+      imagesDirectory: directory,
+      limits: UNLIMITED,
+      logger,
+    });
+    const outcome = other.materialise(keyOf('a')).then(
+      () => 'written',
+      (error: unknown) => String(error),
+    );
+    // Sooner and later, so that threads are met when they start, and when they are at it.
+    await delay(turn * 40);
+    await other.close();
+    expect(['written', 'CacheClosing: the cache is being closed']).toContain(await outcome);
+  }
+  const { ramPath } = await squirrel.materialise(keyOf('a'));
+  expect((await readFile(ramPath)).equals(Buffer.concat(ram))).toBe(true);
 });
 
 test('pages are stored once, within a µVM and across', async () => {

@@ -7,12 +7,20 @@ import { closeSync, openSync } from 'node:fs';
 import { DamagedFile } from './errors';
 import { forEachPage, readAt, ZERO_PAGE } from './file-pages';
 import { BlockFinder, ImageReader } from './image-blocks';
-import { MAX_BASES, makePrefix, pageHash, SEGMENT_PAGES, type PackFile, type PrefixRun } from './pack-format';
+import {
+  MAX_BASES,
+  makePrefix,
+  pageHash,
+  SEGMENT_PAGES,
+  segmentPages,
+  type PackFile,
+  type PrefixRun,
+} from './pack-format';
 import { PackPages } from './pack-pages';
 import { PackSet, type PackReader } from './pack-reader';
 import type { EncodeTask, PageSource } from './pack-writer';
 import { IMAGE, PAGE_BYTES, PAGE_HASH_BYTES, PageMapBuilder } from './page-map';
-import { PageTable, STRONG_HASH_BYTES } from './page-table';
+import { PageTable, STRONG_HASH_BYTES, type PagePlace } from './page-table';
 import { SimilarPages } from './similar-pages';
 
 export interface StoreTask {
@@ -50,8 +58,13 @@ export interface StorePlan {
   readonly newPack: PlannedPack | null;
 }
 
-/** A pack with fewer pages in common is of another suite: no page of it would help. */
-const MIN_COMMON_PAGES = 32;
+/**
+ * Of the pages that the image does not have, at least what two images of a release have in common: they share a third and
+ * more, images of different releases a hundredth. The first of a release is to build on nothing, so that the others can build on it.
+ */
+const MIN_COMMON_SHARE = 1 / 16;
+/** Of a segment, what makes it worth decoding it whole; those of the bases are decoded anyway. */
+const MIN_SEGMENT_SHARE = 1 / 8;
 
 /** Hashes of a µVM's pages that are not zero, in order of file and page, and where equal ones are. */
 class DraftPages {
@@ -91,8 +104,9 @@ export function planStore(task: StoreTask, progress: (percent: number) => void):
             progress(40 + share * 30),
           );
     const readers = task.packs.map((file) => openSound(set, file));
-    const known = new KnownPages(readers, draft, blocks);
-    const bases = pickBases(readers, known.common);
+    const wanted = wantedPages(draft, blocks);
+    const bases = pickBases(readers, wanted);
+    const known = new KnownPages(readers, bases, wanted);
     const own = task.packs.length;
     const pack = new PackPlanner(bases.flatMap((base) => readers[base] ?? []));
     const page = Buffer.alloc(PAGE_BYTES);
@@ -164,40 +178,52 @@ function openSound(set: PackSet, file: PackFile): PackReader | undefined {
   }
 }
 
-/** Pages that need not be stored any more: those of all packs, and those met before. */
+/** Hashes of the pages that the image does not have, as packs have them: each once. */
+interface WantedPages {
+  readonly hashes: readonly Buffer[];
+  readonly table: PageTable;
+}
+
+function wantedPages(draft: DraftPages, blocks: Float64Array): WantedPages {
+  const hashes: Buffer[] = [];
+  const table = new PageTable(PAGE_HASH_BYTES);
+  draft.hashes.forEach((digest, page) => {
+    if ((blocks[draft.unique.find(digest)?.page ?? page] ?? -1) >= 0) return;
+    if (table.find(digest) !== undefined) return;
+    table.add(digest, 0, { pack: 0, page });
+    hashes.push(digest);
+  });
+  return { hashes, table };
+}
+
+/** Pages that need not be stored any more: those of packs, where they are not too few of a segment, and those met before. */
 class KnownPages {
   readonly own = new PageTable(STRONG_HASH_BYTES);
-  /** Per pack how many of the draft's pages it has that the image does not have. */
-  readonly common: readonly number[];
   private readonly stored: PackPages;
+  /** Positions of packs, as `stored` has them: where several have a page, a base is to count. */
+  private readonly order: readonly number[];
+  /** Wanted pages by pack and segment. */
+  private readonly use = new Map<string, number>();
   private readonly found = Buffer.alloc(PAGE_BYTES);
 
   constructor(
     private readonly readers: readonly (PackReader | undefined)[],
-    draft: DraftPages,
-    blocks: Float64Array,
+    private readonly bases: readonly number[],
+    wanted: WantedPages,
   ) {
-    const wanted = new PageTable(PAGE_HASH_BYTES);
-    draft.hashes.forEach((digest, page) => {
-      if ((blocks[draft.unique.find(digest)?.page ?? page] ?? -1) < 0)
-        wanted.add(digest, 0, { pack: 0, page });
-    });
-    const hashesOf = readers.map((reader) => reader?.index.hashes ?? Buffer.alloc(0));
-    this.stored = new PackPages(hashesOf);
-    this.common = hashesOf.map((hashes) => {
-      let count = 0;
-      for (let page = 0; page < hashes.length / PAGE_HASH_BYTES; page += 1) {
-        if (wanted.find(hashes, page * PAGE_HASH_BYTES) !== undefined) count += 1;
-      }
-      return count;
-    });
+    this.order = [...bases, ...readers.keys()].filter((pack, at, all) => all.indexOf(pack) === at);
+    this.stored = new PackPages(this.order.map((pack) => hashesOf(readers[pack])));
+    for (const hash of wanted.hashes) {
+      const place = this.place(hash);
+      if (place !== undefined) this.use.set(segmentOf(place), (this.use.get(segmentOf(place)) ?? 0) + 1);
+    }
   }
 
   /** Where a pack has this page: compared byte by byte, since its hash in the pack is short. */
   find(page: Buffer, digest: Buffer): { pack: number; page: number } | undefined {
-    const place = this.stored.find(digest);
+    const place = this.place(digest);
     const reader = place && this.readers[place.pack];
-    if (place === undefined || reader === undefined) return undefined;
+    if (place === undefined || reader === undefined || !this.isWorthIt(place, reader)) return undefined;
     try {
       reader.read(place.page, this.found, 0);
     } catch (error) {
@@ -206,16 +232,49 @@ class KnownPages {
     }
     return this.found.equals(page) ? place : undefined;
   }
+
+  private place(digest: Buffer): PagePlace | undefined {
+    const place = this.stored.find(digest);
+    const pack = place && this.order[place.pack];
+    return pack === undefined ? undefined : { pack, page: place?.page ?? 0 };
+  }
+
+  private isWorthIt({ pack, page }: PagePlace, reader: PackReader): boolean {
+    if (this.bases.includes(pack)) return true;
+    const pages = segmentPages(reader.pages, Math.floor(page / SEGMENT_PAGES));
+    return (this.use.get(segmentOf({ pack, page })) ?? 0) >= pages * MIN_SEGMENT_SHARE;
+  }
+}
+
+function segmentOf({ pack, page }: PagePlace): string {
+  return `${pack} ${Math.floor(page / SEGMENT_PAGES)}`;
+}
+
+function hashesOf(reader: PackReader | undefined): Buffer {
+  return reader?.index.hashes ?? Buffer.alloc(0);
 }
 
 /** Positions of the packs that most pages are in common with; those that build on others themselves cannot be built on. */
-function pickBases(readers: readonly (PackReader | undefined)[], common: readonly number[]): number[] {
-  return common
-    .map((count, pack) => ({ count, pack }))
-    .filter(({ count, pack }) => count >= MIN_COMMON_PAGES && readers[pack]?.bases.length === 0)
+function pickBases(readers: readonly (PackReader | undefined)[], wanted: WantedPages): number[] {
+  const least = wanted.hashes.length * MIN_COMMON_SHARE;
+  return readers
+    .flatMap((reader, pack) =>
+      reader?.bases.length === 0 ? [{ pack, count: inCommon(reader, wanted) }] : [],
+    )
+    .filter(({ count }) => count > 0 && count >= least)
     .sort((a, b) => b.count - a.count)
     .slice(0, MAX_BASES)
     .map(({ pack }) => pack);
+}
+
+/** How many of its pages are wanted. */
+function inCommon(reader: PackReader, { table }: WantedPages): number {
+  const hashes = hashesOf(reader);
+  let count = 0;
+  for (let at = 0; at < hashes.length; at += PAGE_HASH_BYTES) {
+    if (table.find(hashes, at) !== undefined) count += 1;
+  }
+  return count;
 }
 
 /** Collects new pages into segments. */

@@ -371,6 +371,39 @@ describe('pages that resemble others', () => {
     expect((await squirrel.verify(keyOf('b'))).problems).toEqual([]);
   });
 
+  test('are stored as differences to the first of their release, which is stored on its own', async () => {
+    const other = Array.from({ length: 900 }, (_, index) => page(`other ${index}`, false));
+    const one = Array.from({ length: 400 }, (_, index) => page(`one ${index}`, false));
+    await store(await makeDraft(directory, 'a', one));
+    // Few pages, as two releases have in common.
+    const first = await store(await makeDraft(directory, 'b', [...one.slice(0, 40), ...other]));
+    expect(first.packs).toHaveLength(1);
+    expect(first.files.ram).toMatchObject({ newPages: 940 });
+    const later = await store(
+      await makeDraft(directory, 'c', [...other.slice(0, 400), ...changed(other.slice(400))]),
+    );
+    expect(later.files.ram).toMatchObject({ newPages: 500 });
+    expect(later.addedBytes).toBeLessThan(60 * 4096);
+  });
+
+  test('a few pages of a segment are stored anew, for it would be decoded whole for them', async () => {
+    const own = (name: string): Buffer[] =>
+      Array.from({ length: 400 }, (_, index) => page(`${name} ${index}`, false));
+    const release = own('release');
+    await store(await makeDraft(directory, 'a', release));
+    await store(await makeDraft(directory, 'b', [...release, ...own('b')]));
+    const few = await store(
+      await makeDraft(directory, 'c', [...release, ...own('b').slice(0, 40), ...own('c')]),
+    );
+    expect(few.files.ram).toMatchObject({ newPages: 440 });
+    expect(few.packs).toHaveLength(2);
+    const many = await store(
+      await makeDraft(directory, 'd', [...release, ...own('b').slice(0, 60), ...own('d')]),
+    );
+    expect(many.files.ram).toMatchObject({ newPages: 400 });
+    expect(many.packs).toHaveLength(3);
+  });
+
   test('damage in the other one is found and named', async () => {
     await store(await makeDraft(directory, 'a', base));
     const [pack = ''] = await filesIn(join(cache, 'packs'));

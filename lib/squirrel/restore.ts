@@ -169,7 +169,8 @@ class Output {
       }
       const content = this.image.group(extents, digest);
       let at = 0;
-      for (const { filePage, pages } of extents) {
+      // Half of what lies together in the file is scattered over the image.
+      for (const { filePage, pages } of joined(extents)) {
         writeAll(fd, content, at, pages * PAGE_BYTES, filePage * PAGE_BYTES);
         at += pages * PAGE_BYTES;
       }
@@ -186,6 +187,17 @@ class Output {
     if (fd === undefined) throw new RangeError(`no file ${file}`);
     return fd;
   }
+}
+
+/** Runs of pages of a file, from extents in the order of the file. */
+function joined(extents: readonly Extent[]): { filePage: number; pages: number }[] {
+  const runs: { filePage: number; pages: number }[] = [];
+  for (const { filePage, pages } of extents) {
+    const last = runs.at(-1);
+    if (last !== undefined && last.filePage + last.pages === filePage) last.pages += pages;
+    else runs.push({ filePage, pages });
+  }
+  return runs;
 }
 
 /** Memory that is used again and again. */

@@ -43,12 +43,16 @@ export interface PackFile {
   readonly path: string;
 }
 
-/** Pages of a base pack that follow each other there and in a prefix. */
-export interface PrefixRun {
-  /** Position among the base packs. */
-  readonly base: number;
+/** Pages that follow each other: the first, and how many. */
+export interface PageRun {
   readonly page: number;
   readonly pages: number;
+}
+
+/** Pages of a base pack that follow each other there and in a prefix. */
+export interface PrefixRun extends PageRun {
+  /** Position among the base packs. */
+  readonly base: number;
 }
 
 /** One segment, as the index tells. */
@@ -227,14 +231,19 @@ export function makePrefix(pages: Iterable<{ readonly base: number; readonly pag
 }
 
 /** Page numbers, ascending, as runs. */
-export function toRuns(pages: Iterable<number>): { page: number; pages: number }[] {
-  const runs: { page: number; pages: number }[] = [];
-  for (const page of pages) {
-    const last = runs.at(-1);
-    if (last !== undefined && last.page + last.pages === page) last.pages += 1;
-    else runs.push({ page, pages: 1 });
+export function toRuns(pages: Iterable<number>): PageRun[] {
+  return joinRuns(Array.from(pages, (page) => ({ page, pages: 1 })));
+}
+
+/** Makes one of runs that follow each other. */
+export function joinRuns(runs: readonly PageRun[]): PageRun[] {
+  const joined: { page: number; pages: number }[] = [];
+  for (const { page, pages } of runs) {
+    const last = joined.at(-1);
+    if (last !== undefined && last.page + last.pages === page) last.pages += pages;
+    else joined.push({ page, pages });
   }
-  return runs;
+  return joined;
 }
 
 /** A page's place within its segment, in bytes. */

@@ -6,7 +6,7 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 import { DamagedFile, SquirrelError } from './errors';
 import { forEachPage, ZERO_PAGE } from './file-pages';
 import { ImageReader } from './image-blocks';
-import { pagesOf, type PackFile } from './pack-format';
+import { joinRuns, pagesOf, type PackFile } from './pack-format';
 import { decodeSegment, PackSet } from './pack-reader';
 import { cutExtents, DIGEST_BYTES, GROUP_PAGES, IMAGE, PAGE_BYTES, type Extent } from './page-map';
 import { readMap, type StoredMap } from './live-pages';
@@ -170,8 +170,9 @@ class Output {
       const content = this.image.group(extents, digest);
       let at = 0;
       // Half of what lies together in the file is scattered over the image.
-      for (const { filePage, pages } of joined(extents)) {
-        writeAll(fd, content, at, pages * PAGE_BYTES, filePage * PAGE_BYTES);
+      const runs = joinRuns(extents.map(({ filePage, pages }) => ({ page: filePage, pages })));
+      for (const { page, pages } of runs) {
+        writeAll(fd, content, at, pages * PAGE_BYTES, page * PAGE_BYTES);
         at += pages * PAGE_BYTES;
       }
     }
@@ -187,17 +188,6 @@ class Output {
     if (fd === undefined) throw new RangeError(`no file ${file}`);
     return fd;
   }
-}
-
-/** Runs of pages of a file, from extents in the order of the file. */
-function joined(extents: readonly Extent[]): { filePage: number; pages: number }[] {
-  const runs: { filePage: number; pages: number }[] = [];
-  for (const { filePage, pages } of extents) {
-    const last = runs.at(-1);
-    if (last !== undefined && last.filePage + last.pages === filePage) last.pages += pages;
-    else runs.push({ filePage, pages });
-  }
-  return runs;
 }
 
 /** Memory that is used again and again. */

@@ -211,11 +211,13 @@ class KnownPages {
     private readonly bases: readonly number[],
     wanted: WantedPages,
   ) {
-    this.order = [...bases, ...readers.keys()].filter((pack, at, all) => all.indexOf(pack) === at);
-    this.stored = new PackPages(this.order.map((pack) => hashesOf(readers[pack])));
+    this.order = [...new Set([...bases, ...readers.keys()])];
+    this.stored = new PackPages(this.order.map((pack) => readers[pack]?.index.hashes ?? Buffer.alloc(0)));
     for (const hash of wanted.hashes) {
       const place = this.place(hash);
-      if (place !== undefined) this.use.set(segmentOf(place), (this.use.get(segmentOf(place)) ?? 0) + 1);
+      if (place === undefined) continue;
+      const segment = segmentOf(place);
+      this.use.set(segment, (this.use.get(segment) ?? 0) + 1);
     }
   }
 
@@ -250,10 +252,6 @@ function segmentOf({ pack, page }: PagePlace): string {
   return `${pack} ${Math.floor(page / SEGMENT_PAGES)}`;
 }
 
-function hashesOf(reader: PackReader | undefined): Buffer {
-  return reader?.index.hashes ?? Buffer.alloc(0);
-}
-
 /** Positions of the packs that most pages are in common with; those that build on others themselves cannot be built on. */
 function pickBases(readers: readonly (PackReader | undefined)[], wanted: WantedPages): number[] {
   const least = wanted.hashes.length * MIN_COMMON_SHARE;
@@ -268,8 +266,7 @@ function pickBases(readers: readonly (PackReader | undefined)[], wanted: WantedP
 }
 
 /** How many of its pages are wanted. */
-function inCommon(reader: PackReader, { table }: WantedPages): number {
-  const hashes = hashesOf(reader);
+function inCommon({ index: { hashes } }: PackReader, { table }: WantedPages): number {
   let count = 0;
   for (let at = 0; at < hashes.length; at += PAGE_HASH_BYTES) {
     if (table.find(hashes, at) !== undefined) count += 1;

@@ -50,12 +50,9 @@ export class WorkerPool {
   private readonly queue: Job[] = [];
   /** Int32: 1 when the pool is closed. */
   private readonly closing = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
-  private readonly niceness: number;
 
   /** @param options.niceness how much the threads yield to others, as nice(1) has it */
-  constructor({ niceness }: { readonly niceness: number } = { niceness: 0 }) {
-    this.niceness = niceness;
-  }
+  constructor(private readonly options: Omit<WorkerOptions, 'closing'> = { niceness: 0 }) {}
 
   /** Runs a task on the next free thread; rejects with the error the task threw. */
   run<Name extends TaskName>(
@@ -98,8 +95,8 @@ export class WorkerPool {
   }
 
   private start(): Worker {
-    const options: WorkerOptions = { niceness: this.niceness, closing: this.closing };
-    const worker = new Worker(ENTRY, { execArgv: EXEC_ARGV, workerData: options });
+    const workerData: WorkerOptions = { ...this.options, closing: this.closing };
+    const worker = new Worker(ENTRY, { execArgv: EXEC_ARGV, workerData });
     worker.on('message', (message: WorkerMessage) => this.onMessage(worker, message));
     worker.on('error', (error: Error) => this.onEnd(worker, error));
     worker.on('exit', (code) => this.onEnd(worker, new SquirrelError(`a worker thread ended (${code})`)));

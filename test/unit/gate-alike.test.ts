@@ -83,6 +83,7 @@ describe('the start of the gate', () => {
       const { stdout: trace } = await run('python3', ['-S', '-c', 'import ssl, sqlite3, ctypes'], {
         timeout: TIMEOUT_MS,
         env: {
+          PATH: process.env['PATH'] ?? '',
           LD_LIBRARY_PATH: libraryPath.join(),
           LD_DEBUG: 'libs',
           LD_DEBUG_OUTPUT: join(directory, 'libs'),
